@@ -1,0 +1,99 @@
+"""Command line: ``python -m bundle COMMAND`` or ``spcdd COMMAND``.
+
+Heavy imports happen inside the commands, so that help is instant.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Commands:
+    """Super-resolution of brain MRI. Research use only, not for diagnosis."""
+
+    def enhance(self, path: str, output_dir: str, **options: Any) -> None:
+        """Sharpen a volume, or every volume of a folder; `spcdd options` lists the options.
+
+        Args:
+            path: NIfTI, NRRD or MHA file, or a folder of them.
+            output_dir: folder for the results.
+            options: see `spcdd options`.
+        """
+        from .job import enhance
+
+        enhance(str(path), str(output_dir), **options)
+
+    def options(self) -> None:
+        """List the options of `enhance`."""
+        from .options import OPTIONS
+
+        for name, option in OPTIONS.items():
+            print(f"--{name:15} {option.help} [{option.default}]")
+
+    def demo(self, output_dir: str = "demo_output") -> None:
+        """Sharpen a brain template that was degraded to 2 mm; print a table and draw a picture.
+
+        Args:
+            output_dir: folder for the volumes, the table and the picture.
+        """
+        from .demo import demo
+
+        demo(Path(str(output_dir)))
+
+    def evaluate(
+        self,
+        data: str,
+        output_dir: str,
+        section: str = "reported",
+        dataset_dir: str = ".",
+        protocols: str = "A,B",
+        factors: list = ((2, 2, 2), (1, 1, 3)),
+        regression: str | None = None,
+        device: str | None = None,
+    ) -> None:
+        """Degrade sharp volumes by a named protocol, restore them by every method, and write tables.
+
+        Args:
+            data: a volume, a folder of volumes, or a datalist.json.
+            output_dir: folder for results.csv and results.json.
+            section: of the datalist.
+            dataset_dir: folder that the datalist's paths are relative to.
+            protocols: of A (1 % noise), B (3 %), C (another point-spread function).
+            factors: list of three whole numbers each.
+            regression: weights of the same network trained as plain regression, for a row of its own.
+            device: cpu or cuda.
+        """
+        from .job import evaluate
+
+        names = protocols if isinstance(protocols, tuple | list) else str(protocols).split(",")
+        evaluate(str(data), Path(str(output_dir)), section, str(dataset_dir), names, factors, regression, device)
+
+    def benchmark(self, output_dir: str = "benchmark_output", sizes: str | None = None) -> None:
+        """Measure seconds and memory on this machine.
+
+        Args:
+            output_dir: folder for benchmark.json.
+            sizes: list of output shapes; default [[192,224,192],[256,320,256]].
+        """
+        from .benchmark import benchmark
+
+        benchmark(Path(str(output_dir)), sizes)
+
+
+def main() -> None:
+    """Entry point; a refused input is one line on standard error and exit status 2."""
+    import fire
+
+    try:
+        fire.Fire(Commands(), name="spcdd")
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

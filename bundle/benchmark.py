@@ -1,0 +1,75 @@
+"""Seconds and memory on the machine at hand."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .compute import has_fast_bf16, pick_device
+from .geometry import Grid, target_grid
+from .inferer import SuperResolutionInferer
+from .io import prepare_output, write_json, write_volume
+from .job import WEIGHTS
+from .networks.super_resolver import load_super_resolver
+
+SIZES = ((192, 224, 192), (256, 320, 256))
+
+# runs the main job in a process of its own and prints the peak memory of that process in kB
+_CHILD = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); \
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+
+
+def benchmark(folder: Path, sizes: Sequence[Sequence[int]] | None = None) -> None:
+    """Print a table and write ``benchmark.json``.
+
+    Per output size: the network's seconds (best of three, bf16 where it is fast), the same in fp32, in tiles of 128,
+    and the whole command from its start to the saved file with the peak memory of that process.
+    """
+    folder = prepare_output(folder)
+    device = pick_device(None)
+    network = load_super_resolver(WEIGHTS).to(device, memory_format=torch.channels_last_3d)
+    rows = []
+    for size in sizes or SIZES:
+        image = torch.rand((1, 1, *size), device=device)
+        row = {"output": "x".join(map(str, size))}
+        row["model_s"] = _best(SuperResolutionInferer(), image, network)
+        row["fp32_s"] = _best(SuperResolutionInferer(amp=False), image, network, repeats=1)
+        row["tiles_s"] = _best(SuperResolutionInferer(tile=128), image, network, repeats=1)
+        row["command_s"], row["command_peak_GB"] = _command(size)
+        rows.append(row)
+        print(" | ".join(f"{k} {v if isinstance(v, str) else f'{v:.2f}'}" for k, v in row.items()), flush=True)
+    machine = {"device": str(device), "threads": torch.get_num_threads(), "bf16": has_fast_bf16(device)}
+    write_json(folder / "benchmark.json", {"machine": machine, "torch": torch.__version__, "rows": rows})
+    print(f"{json.dumps(machine)}; written to {folder / 'benchmark.json'}")
+
+
+def _best(inferer: SuperResolutionInferer, image: torch.Tensor, network: torch.nn.Module, repeats: int = 3) -> float:
+    seconds = []
+    for _ in range(repeats + 1):  # the first one warms up
+        start = time.perf_counter()
+        inferer(image, network)
+        if image.is_cuda:
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])
+
+
+def _command(size: Sequence[int]) -> tuple[float, float]:
+    """Seconds and peak GB of ``python -m bundle enhance`` on a made-up head of half the size per axis."""
+    grid = target_grid(Grid(tuple(size), np.diag([0.7, 0.7, 0.7, 1.0])), [1.4] * 3)
+    axes = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in grid.shape), indexing="ij")
+    head = sum(a**2 for a in axes) < 0.8
+    noise = np.random.default_rng(0).normal(0, 20, grid.shape)
+    with tempfile.TemporaryDirectory() as name:
+        source = Path(name) / "head_T1w.nii.gz"
+        write_volume(source, (head * 500 + noise).astype(np.float32), grid.affine, (1, 1))
+        command = [sys.executable, "-m", "bundle", "enhance", str(source), name]
+        start = time.perf_counter()
+        run = subprocess.run([sys.executable, "-c", _CHILD, *command], check=True, capture_output=True, text=True)
+        return time.perf_counter() - start, int(run.stdout.split()[-1]) * 1024 / 1e9

@@ -1,0 +1,56 @@
+"""What the machine at hand can do: precision, memory, device."""
+
+import contextlib
+
+import psutil
+import torch
+
+from .errors import InputError
+
+_FAST_BF16 = ("avx512_bf16", "amx_bf16")  # processor features with which bf16 beats fp32
+
+
+def has_fast_bf16(device: torch.device | str) -> bool:
+    """Whether bf16 is worth it: on CUDA, and on processors with bf16 units."""
+    if torch.device(device).type != "cpu":
+        return True
+    features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(features.get(name, False) for name in _FAST_BF16)
+
+
+def autocast(device: torch.device | str, enabled: bool = True) -> contextlib.AbstractContextManager:
+    """Automatic bf16 where it is worth it; nothing elsewhere."""
+    if not (enabled and has_fast_bf16(device)):
+        return contextlib.nullcontext()
+    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
+
+
+def free_memory(device: torch.device | str) -> int:
+    """Bytes that can be allocated on ``device`` now."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def pick_device(name: str | None) -> torch.device:
+    """Device by name, or CUDA where there is one and the CPU else.
+
+    Raises:
+        InputError: unknown name, or CUDA asked for where there is none.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device {name!r} is unknown; use cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {name!r}: this PyTorch sees no GPU; use --device cpu")
+    return device
+
+
+def set_threads(threads: int) -> None:
+    """Limit the threads of CPU work; 0 leaves PyTorch's choice."""
+    if threads:
+        torch.set_num_threads(int(threads))

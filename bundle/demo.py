@@ -1,0 +1,116 @@
+"""The demo: a brain template is degraded, sharpened by the main job, and compared with the truth."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from .errors import InputError
+from .evaluation import Case, classical_methods, make_case, markdown
+from .geometry import Grid, target_grid
+from .io import prepare_output, read_volume, write_json, write_volume
+from .job import enhance
+from .metrics import psnr, ssim
+
+FACTORS = (2, 2, 2)
+
+
+def template_path() -> Path:
+    """The MNI152 template at 1 mm that the package nilearn ships (Fonov et al., NeuroImage 2011).
+
+    Raises:
+        InputError: nilearn is not installed.
+    """
+    try:
+        import nilearn.datasets
+    except ImportError as error:
+        raise InputError("the demo takes its brain from the package nilearn; run: pip install nilearn") from error
+    return Path(nilearn.datasets.__file__).parent / "data" / "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
+
+
+def demo(folder: Path) -> None:
+    """Write ``input_T1w.nii.gz``, the result with its sidecar, ``demo.json`` and ``demo.png``; print the table."""
+    folder = prepare_output(folder)
+    case = make_case(template_path(), "A", FACTORS)
+    source = folder / "input_T1w.nii.gz"
+    sharp = Grid(tuple(case.reference.shape), read_volume(template_path()).affine.numpy())
+    grid = target_grid(sharp, [2.0, 2.0, 2.0])
+    write_volume(source, case.low[0, 0].numpy(), grid.affine, (4, 4))
+    print(f"{source}: MNI152 template at 2 mm with 1 % noise, {' x '.join(map(str, grid.shape))} voxels")
+    images, rows = {}, []
+    for name, method in classical_methods().items():
+        start = time.perf_counter()
+        images[name] = method(case)[0, 0]
+        rows.append(_row(case, name, images[name], time.perf_counter() - start))
+    start = time.perf_counter()
+    enhance(str(source), str(folder), overwrite=True)
+    seconds = time.perf_counter() - start
+    images["bundle"] = read_volume(folder / "input_T1w_desc-superres.nii.gz").as_tensor()[0]
+    rows.append(_row(case, "bundle", images["bundle"], seconds))
+    write_json(folder / "demo.json", {"rows": rows})
+    draw(case, images, rows, folder / "demo.png")
+    print("\n" + markdown(rows))
+    print(f"\nThe bundle's seconds go from file to file. Look at {folder / 'demo.png'}")
+
+
+def _row(case: Case, name: str, image: Tensor, seconds: float) -> dict:
+    quality = {
+        "psnr": psnr(image, case.reference, case.mask, case.span),
+        "ssim": ssim(image, case.reference, case.mask, case.span),
+    }
+    factors = "x".join(map(str, case.factors))
+    head = {
+        "volume": "MNI152",
+        "modality": case.modality,
+        "protocol": case.protocol,
+        "factors": factors,
+        "method": name,
+    }
+    return {**head, **quality, "seconds": seconds}
+
+
+def draw(case: Case, images: dict[str, Tensor], rows: list[dict], path: Path) -> None:
+    """Picture of input, cubic, result, truth and the two errors: whole slices above, a detail below."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+    from matplotlib.patches import Rectangle
+
+    reference, (i, _, k) = case.reference, (n // 2 for n in case.reference.shape)
+    nearest = case.low[0, 0].repeat_interleave(2, 0).repeat_interleave(2, 1).repeat_interleave(2, 2)
+    score = {row["method"]: f"{row['psnr']:.1f} dB" for row in rows}
+    columns = [
+        ("input, 2 mm", nearest), (f"cubic, {score['cubic']}", images["cubic"]),
+        (f"bundle, {score['bundle']}", images["bundle"]), ("reference, 1 mm", reference),
+        *((f"error of {name}", (images[name] - reference).abs()) for name in ("cubic", "bundle")),
+    ]  # fmt: skip
+    j = reference.shape[1] // 2 - 10
+    views = [
+        (lambda v: v[:, :, k + 4].T, (60, 16, 56, 56)),
+        (lambda v: v[:, j, :].T, (98, 30, 56, 56)),
+        (lambda v: v[i + 14, :, :].T, (30, 20, 56, 56)),
+    ]
+    figure, axes = plt.subplots(
+        6, 6, figsize=(15, 16.5), facecolor="black", gridspec_kw={"height_ratios": [1.15, 1] * 3}
+    )
+    for row, (cut, (x, y, w, h)) in enumerate(views):
+        for column, (title, volume) in enumerate(columns):
+            plane = np.asarray(cut(volume))
+            style = (
+                {"cmap": "inferno", "vmin": 0, "vmax": 0.25}
+                if "error" in title
+                else {"cmap": "gray", "vmin": 0, "vmax": 1}
+            )
+            whole, detail = axes[2 * row, column], axes[2 * row + 1, column]
+            whole.imshow(plane, origin="lower", **style)
+            whole.add_patch(Rectangle((x, y), w, h, fill=False, color="deepskyblue", linewidth=0.8))
+            detail.imshow(plane[y : y + h, x : x + w], origin="lower", interpolation="nearest", **style)
+            if row == 0:
+                whole.set_title(title, color="white", fontsize=12)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    figure.subplots_adjust(0.005, 0.005, 0.995, 0.97, 0.02, 0.02)
+    figure.savefig(path, dpi=80, facecolor="black")
+    plt.close(figure)

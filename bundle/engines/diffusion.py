@@ -1,0 +1,75 @@
+"""Training of the conditional diffusion model."""
+
+import torch
+from monai.engines import SupervisedTrainer
+from monai.utils import CommonKeys
+from torch import Tensor
+
+from ..compute import autocast
+from ..diffusion import add_noise, velocity
+
+
+class DiffusionStep:
+    """One optimisation step of a SuperResolver: the ``iteration_update`` of a SupervisedTrainer.
+
+    The batch holds ``image`` (B, 1, D, H, W), ``label`` of the same shape and ``condition`` (B, 6). A fixed share of
+    it is trained at temperature 0 (zero noise at t = 1), where the model is a regression; the others get uniform times
+    and Gaussian noise. The loss, plain on the velocity, weights t = 1 like any other time.
+
+    Args:
+        share: part of the batch at temperature 0; 1 makes the training a plain regression.
+        amp: bf16 where it is fast.
+        clip: largest norm of the gradient.
+    """
+
+    def __init__(self, share: float = 0.75, amp: bool = True, clip: float = 1.0) -> None:
+        if not 0 <= share <= 1:
+            raise ValueError(f"share {share}: between 0 and 1")
+        self.share, self.amp, self.clip = share, amp, clip
+
+    def __call__(self, engine: SupervisedTrainer, batch: dict[str, Tensor]) -> dict:
+        network = engine.network.train()
+        low, high, condition = (
+            torch.as_tensor(batch[k]).to(engine.state.device) for k in ("image", "label", "condition")
+        )
+        clean = network.encode_residual(low, high, condition)
+        t = torch.rand(len(clean), device=clean.device)
+        noise = torch.randn_like(clean)
+        fixed = round(self.share * len(clean))
+        t[:fixed], noise[:fixed] = 1.0, 0.0
+        engine.optimizer.zero_grad(set_to_none=True)
+        with autocast(clean.device, self.amp):
+            context = network.context(low)
+            v = network.velocity(low, add_noise(clean, noise, t), t, context, condition)
+        loss = engine.loss_function(v.float(), velocity(clean, noise, t))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), self.clip)
+        engine.optimizer.step()
+        return {CommonKeys.LOSS: loss.item()}
+
+
+@torch.no_grad()
+def fit_residual_std(network: torch.nn.Module, loader: torch.utils.data.DataLoader, batches: int = 50) -> None:
+    """Set ``network.residual_std`` to the standard deviation of the residual's subbands over the first batches.
+
+    One row per contrast and modality; modalities that do not occur take the row of all together.
+    """
+    network.residual_std.fill_(1.0)
+    energy, contrast, modality = [], [], []
+    for index, batch in enumerate(loader):
+        if index == batches:
+            break
+        low, high, condition = (
+            torch.as_tensor(batch[k]).to(network.residual_std.device) for k in ("image", "label", "condition")
+        )
+        energy.append(network.encode_residual(low, high, condition).square().mean((2, 3, 4)))
+        contrast.append(condition[:, 0].long())
+        modality.append((condition[:, 1] + 2 * condition[:, 2]).long())
+    energy, contrast, modality = torch.cat(energy), torch.cat(contrast), torch.cat(modality)
+    for c in range(network.residual_std.shape[0]):
+        for m in range(network.residual_std.shape[1]):
+            rows = contrast == c
+            if m > 0 and (rows & (modality == m)).any():
+                rows = rows & (modality == m)
+            if rows.any():
+                network.residual_std[c, m] = energy[rows].mean(0).sqrt().clamp_min(1e-4)

@@ -1,0 +1,101 @@
+"""The main job as an ignite engine: a cohort of volumes, of which some may be refused."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from monai.data import Dataset
+from monai.engines import SupervisedEvaluator
+
+from ..errors import InputError
+from ..io import find_volumes, prepare_output, result_name
+
+
+def list_items(source: str, output_dir: str, overwrite: bool) -> list[dict[str, str]]:
+    """One item ``{"image": path}`` per volume that is still to do.
+
+    Raises:
+        InputError: nothing at ``source``, an output folder that cannot be written, or two inputs with one result.
+    """
+    paths = find_volumes(source)
+    folder = prepare_output(output_dir)
+    names: dict[str, Path] = {}
+    for path in paths:
+        twin = names.setdefault(result_name(path), path)
+        if twin is not path:
+            raise InputError(f"{path} and {twin.name} would both become {result_name(path)}; rename one")
+    done = [p for p in paths if not overwrite and (folder / result_name(p)).exists()]
+    for path in done:
+        print(f"{path.name}: done before, skipped (--overwrite true makes it again)")
+    return [{"image": str(p)} for p in paths if p not in done]
+
+
+def _reason(error: BaseException) -> InputError | None:
+    """The refusal behind an error that MONAI has wrapped, if there is one."""
+    while error is not None:
+        if isinstance(error, InputError):
+            return error
+        if isinstance(error, OSError) and error.strerror:
+            return InputError(f"{error.filename or 'output'}: {error.strerror}")
+        error = error.__cause__
+    return None
+
+
+class CohortDataset(Dataset):
+    """Dataset whose items may be refused: a refused one is ``{"refused": message}`` instead of an exception."""
+
+    def _transform(self, index: int) -> Any:
+        try:
+            return super()._transform(index)
+        except Exception as error:
+            reason = _reason(error)
+            if reason is None:
+                raise
+            return {"refused": str(reason), "path": self.data[index]["image"]}
+
+
+class Enhancer(SupervisedEvaluator):
+    """Evaluator over a cohort: goes on after refused volumes, and ends with a table of them.
+
+    Args:
+        on_error: ``continue`` with the next volume, or ``stop``.
+        kwargs: of :class:`monai.engines.SupervisedEvaluator`.
+    """
+
+    def __init__(self, on_error: str = "continue", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.on_error = on_error
+        self.refused: list[tuple[str, str]] = []
+
+    def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Any]) -> dict:
+        path = Path(batchdata["path"][0])
+        try:
+            if "refused" in batchdata:
+                raise InputError(batchdata["refused"][0])
+            output = super()._iteration(engine, batchdata)
+            for item in engine.state.output:
+                print(f"{path.name} -> {item['result']}")
+        except Exception as error:
+            reason = _reason(error)
+            if reason is None:
+                raise
+            self.refused.append((path.name, str(reason)))
+            if self.on_error == "stop":
+                engine.terminate()
+            output = {}
+        return output
+
+    def run(self) -> None:
+        """Work through the cohort.
+
+        Raises:
+            SystemExit: volumes were refused; the message lists them.
+        """
+        if len(self.data_loader) > 0:
+            super().run()
+        if self.refused:
+            lines = "\n".join(f"error: {message}" for _, message in self.refused)
+            total = len(self.data_loader)
+            count = f"\n{len(self.refused)} of {total} volumes were refused" if total > 1 else ""
+            sys.stdout.flush()
+            raise SystemExit(lines + count)

@@ -1,0 +1,144 @@
+"""Ignite handlers for training."""
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from ignite.engine import Engine, Events
+from torch.utils.tensorboard import SummaryWriter
+
+from .engines.diffusion import fit_residual_std
+
+
+class Resume:
+    """Checkpoint every few epochs, and go on from it when the same command is started again.
+
+    Writes ``checkpoint.pt`` (everything in ``state`` plus the epoch) and ``model.pt`` (the weights to ship) under a
+    temporary name first, so that a killed run leaves a whole file.
+
+    Args:
+        state: name to object with ``state_dict`` and ``load_state_dict``.
+        weights: module whose state is ``model.pt``.
+        folder: where to write.
+        every: epochs between checkpoints.
+    """
+
+    def __init__(self, state: Mapping[str, object], weights: torch.nn.Module, folder: str, every: int = 5) -> None:
+        self.state, self.weights, self.folder, self.every = state, weights, Path(folder), every
+
+    def attach(self, engine: Engine) -> None:
+        """Register loading at the start, saving at every ``every``-th epoch and at the end."""
+        engine.add_event_handler(Events.STARTED, self.load)
+        engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.every) | Events.COMPLETED, self.save)
+
+    def load(self, engine: Engine) -> None:
+        """Take up the checkpoint, if there is one."""
+        path = self.folder / "checkpoint.pt"
+        if not path.exists():
+            return
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        for name, part in self.state.items():
+            part.load_state_dict(saved[name])
+        engine.state.epoch = saved["epoch"]
+        engine.state.iteration = saved["epoch"] * engine.state.epoch_length
+        engine.logger.info(f"going on from {path} after epoch {saved['epoch']}")
+
+    def save(self, engine: Engine) -> None:
+        """Write both files."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        parts = {name: part.state_dict() for name, part in self.state.items()}
+        _write(self.folder / "checkpoint.pt", {**parts, "epoch": engine.state.epoch})
+        _write(self.folder / "model.pt", {k: v.detach().cpu().clone() for k, v in self.weights.state_dict().items()})
+
+
+def _write(path: Path, content: dict) -> None:
+    temporary = path.with_suffix(".tmp")
+    torch.save(content, temporary)
+    os.replace(temporary, path)
+
+
+class FitResidualStd:
+    """Measure the residual's scale on the training set before the first step of a fresh run (see ``fit_residual_std``).
+
+    Args:
+        network: SuperResolver to set; its buffer of ones means "not measured".
+        loader: training data.
+        batches: batches to measure.
+    """
+
+    def __init__(self, network: torch.nn.Module, loader: torch.utils.data.DataLoader, batches: int = 50) -> None:
+        self.network, self.loader, self.batches = network, loader, batches
+
+    def attach(self, engine: Engine) -> None:
+        """Register after any loading of a checkpoint."""
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        if bool((self.network.residual_std == 1).all()):
+            fit_residual_std(self.network, self.loader, self.batches)
+            engine.logger.info(f"residual std per subband: {self.network.residual_std[0, 0].tolist()}")
+
+
+class TrainingLog:
+    """One line per epoch, and the same numbers in TensorBoard: loss, learning rate, speed, waiting, last validation.
+
+    Args:
+        folder: of the TensorBoard event files.
+        validator: engine whose metrics are logged when they are new, or None.
+    """
+
+    def __init__(self, folder: str, validator: Engine | None = None) -> None:
+        self.folder, self.validator = folder, validator
+        self.writer = None
+        self.losses: list[float] = []
+        self.waited, self.began, self.epoch_began = 0.0, 0.0, 0.0
+
+    def attach(self, engine: Engine) -> None:
+        """Register on every epoch, iteration and wait for a batch."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self.start)
+        engine.add_event_handler(Events.GET_BATCH_STARTED, self.wait)
+        engine.add_event_handler(Events.GET_BATCH_COMPLETED, self.got)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.report)
+        engine.add_event_handler(Events.COMPLETED, self.close)
+
+    def start(self, engine: Engine) -> None:
+        """Begin an epoch."""
+        self.losses, self.waited, self.epoch_began = [], 0.0, time.perf_counter()
+
+    def wait(self, engine: Engine) -> None:
+        """The trainer asks for a batch."""
+        self.began = time.perf_counter()
+
+    def got(self, engine: Engine) -> None:
+        """The trainer has its batch."""
+        self.waited += time.perf_counter() - self.began
+
+    def collect(self, engine: Engine) -> None:
+        """Keep the loss of one iteration."""
+        self.losses.append(float(engine.state.output["loss"]))
+
+    def report(self, engine: Engine) -> None:
+        """Log the epoch."""
+        seconds = time.perf_counter() - self.epoch_began
+        values = {
+            "loss": sum(self.losses) / max(1, len(self.losses)),
+            "learning_rate": engine.optimizer.param_groups[0]["lr"],
+            "iterations_per_second": len(self.losses) / seconds,
+            "waited_for_data": self.waited / seconds,
+        }
+        if self.validator is not None and self.validator.state.epoch and self.validator.state.metrics:
+            values.update({f"val_{k}": float(v) for k, v in self.validator.state.metrics.items()})
+        if self.writer is None:
+            self.writer = SummaryWriter(self.folder)
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, engine.state.epoch)
+        line = " ".join(f"{name} {value:.4g}" for name, value in values.items())
+        engine.logger.info(f"epoch {engine.state.epoch}/{engine.state.max_epochs} {line}")
+
+    def close(self, engine: Engine) -> None:
+        """Flush TensorBoard."""
+        if self.writer is not None:
+            self.writer.close()

@@ -1,0 +1,164 @@
+"""From a low-resolution volume on the target grid to samples of the sharp one, whole or in tiles."""
+
+from collections.abc import Iterator
+from itertools import product
+
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer
+from torch import Tensor
+from torch.nn import functional as F
+
+from .compute import autocast, free_memory
+from .diffusion import clean_from_velocity, sampling_times, step
+
+_BYTES_PER_VOXEL = 96  # activations per voxel of the student at half resolution, measured, with a margin of 1.5
+_TILE_STEP = 8  # tiles begin on multiples of this, so that every scale of the U-Net sees the same phase
+
+
+class SuperResolutionInferer(Inferer):
+    """Few-step conditional diffusion of a whole volume.
+
+    One noise field is drawn for the whole volume, and tiles are blended after every denoising step, so a tiled result
+    is the same sample as an untiled one up to the tiles' margins.
+
+    Args:
+        steps: denoising steps of a sample.
+        samples: volumes drawn; the result is their mean.
+        temperature: 0 gives the mean in one step; 1 samples; in between ``mean + temperature (sample - mean)``.
+        seed: of the noise; sample ``k`` uses ``seed + k``.
+        max_memory: bytes that activations may take; None for 80 % of what is free.
+        tile: side of a tile in voxels; None chooses the whole volume, or what fits.
+        overlap: voxels that neighbouring tiles share.
+        amp: bf16 where it is fast.
+    """
+
+    def __init__(
+        self,
+        steps: int = 1,
+        samples: int = 1,
+        temperature: float = 0.0,
+        seed: int = 0,
+        max_memory: int | None = None,
+        tile: int | None = None,
+        overlap: int = 32,
+        amp: bool = True,
+    ) -> None:
+        super().__init__()
+        self.steps, self.samples, self.temperature, self.seed = steps, samples, temperature, seed
+        self.max_memory, self.tile, self.overlap, self.amp = max_memory, tile, overlap, amp
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor, network: torch.nn.Module, condition: Tensor | None = None) -> Tensor:
+        """Super-resolve ``inputs``.
+
+        Args:
+            inputs: (B, 1, D, H, W), resampled onto the target grid and normalised.
+            network: a :class:`bundle.networks.super_resolver.SuperResolver`, scripted or not.
+            condition: (B, 6), or None for the network's default.
+
+        Returns:
+            (B, 1, D, H, W), or (B, 2, D, H, W) when ``samples > 1``: the mean and the spread (standard deviation).
+        """
+        image = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        shape, m = image.shape[2:], network.multiple
+        padding = [v for n in reversed(shape) for v in (0, -n % m)]
+        volume = F.pad(image, padding, mode="replicate")
+        if condition is None:
+            condition = network.default_condition[None].expand(image.shape[0], -1)
+        context = network.context(F.avg_pool3d(volume, 4))
+        draw = _Draw(self, network, volume, context, torch.as_tensor(condition).to(image))
+        pred = self._combine(draw)[(..., *(slice(n) for n in shape))]
+        return MetaTensor(pred, meta=inputs.meta) if isinstance(inputs, MetaTensor) else pred
+
+    def _combine(self, draw: "_Draw") -> Tensor:
+        """Mean and spread of the samples; computed with running sums, so N samples need the memory of two."""
+        if self.temperature == 0:
+            return draw(None, 1)
+        centre = draw(None, 1)
+        mean, square = torch.zeros_like(centre), torch.zeros_like(centre)
+        for k in range(self.samples):
+            delta = self.temperature * (draw(self.seed + k, self.steps) - centre)
+            mean += delta / self.samples
+            square += delta**2 / self.samples
+        if self.samples == 1:
+            return centre + mean
+        spread = (square - mean**2).clamp_min(0) * (self.samples / (self.samples - 1))
+        return torch.cat([centre + mean, spread.sqrt()], dim=1)
+
+    def tiles(self, shape: tuple[int, ...], device: torch.device) -> int | None:
+        """Side of the tiles for a volume of ``shape``, None for one tile."""
+        if self.tile is not None:
+            return None if max(shape) <= self.tile else self.tile
+        budget = self.max_memory if self.max_memory is not None else int(0.8 * free_memory(device))
+        if _BYTES_PER_VOXEL * shape[0] * shape[1] * shape[2] <= budget:
+            return None
+        side = int((budget / _BYTES_PER_VOXEL) ** (1 / 3)) // _TILE_STEP * _TILE_STEP
+        return max(side, 2 * self.overlap)
+
+
+class _Draw:
+    """Draws of one volume: everything that the samples share."""
+
+    def __init__(
+        self,
+        inferer: SuperResolutionInferer,
+        network: torch.nn.Module,
+        volume: Tensor,
+        context: Tensor,
+        condition: Tensor,
+    ) -> None:
+        self.inferer, self.network, self.context, self.condition = inferer, network, context, condition
+        self.volume = volume
+        self.tile = inferer.tiles(tuple(volume.shape[2:]), volume.device)
+
+    def __call__(self, seed: int | None, steps: int) -> Tensor:
+        """One sample, or the mean prediction when ``seed`` is None."""
+        half = [n // 2 for n in self.volume.shape[2:]]
+        z = torch.zeros((self.volume.shape[0], 8, *half))
+        if seed is not None:
+            z = torch.randn(z.shape, generator=torch.Generator().manual_seed(seed))
+        z = z.to(self.volume)
+        times = sampling_times(steps)
+        for now, then in zip(times[:-1], times[1:], strict=True):
+            t, s = (torch.full((z.shape[0],), value, device=z.device) for value in (now, then))
+            z = step(z, self._clean(z, t), t, s)
+        return self.network.decode_residual(self.volume, z, self.condition)
+
+    def _clean(self, z: Tensor, t: Tensor) -> Tensor:
+        """Predicted clean latent, blended over tiles."""
+        if self.tile is None:
+            return self._predict(self.volume, z, t)
+        total, weight = torch.zeros_like(z), torch.zeros_like(z[:1, :1])
+        for tile in tile_slices(tuple(self.volume.shape[2:]), self.tile, self.inferer.overlap):
+            inner = tuple(slice(s.start // 2, s.stop // 2) for s in tile)
+            part = self._predict(self.volume[(..., *tile)], z[(..., *inner)], t)
+            ramp = _ramp(part.shape[2:], self.inferer.overlap // 2).to(part)
+            total[(..., *inner)] += ramp * part
+            weight[(..., *inner)] += ramp
+        return total / weight
+
+    def _predict(self, tile: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        with autocast(z.device, self.inferer.amp):
+            v = self.network.velocity(tile, z, t, self.context, self.condition)
+        return clean_from_velocity(z, v.float(), t)
+
+
+def tile_slices(shape: tuple[int, ...], side: int, overlap: int) -> Iterator[tuple[slice, ...]]:
+    """Tiles of at most ``side`` voxels that cover ``shape``, begin on multiples of 8 and share ``overlap`` or more."""
+    starts = []
+    for n in shape:
+        last = max(0, -(-(n - side) // _TILE_STEP) * _TILE_STEP)
+        stride = max(_TILE_STEP, (side - overlap) // _TILE_STEP * _TILE_STEP)
+        starts.append([*range(0, last, stride), last])
+    for corner in product(*starts):
+        yield tuple(slice(c, min(c + side, n)) for c, n in zip(corner, shape, strict=True))
+
+
+def _ramp(shape: tuple[int, ...], width: int) -> Tensor:
+    """Blending weight that falls linearly towards the faces of a tile, never to zero."""
+    weight = torch.ones(tuple(shape))
+    for axis, n in enumerate(shape):
+        distance = torch.minimum(torch.arange(n), torch.arange(n - 1, -1, -1)) + 1.0
+        weight = weight * (distance / (width + 1)).clamp_max(1).reshape([-1 if a == axis else 1 for a in range(3)])
+    return weight

@@ -1,0 +1,1 @@
+"""Networks of the super-resolver; all of them script, export and trace."""

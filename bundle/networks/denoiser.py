@@ -1,0 +1,92 @@
+"""The denoising U-Net."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .blocks import Embedding, ResidualBlock
+
+
+class Denoiser(nn.Module):
+    """U-Net f_theta(z_t, x, a, i~, t, c): predicts the velocity of the latent residual.
+
+    Strided convolutions go down, transposed 2x2x2 convolutions come up, skips are added. The noisy latent, the
+    latent of the low-resolution input and, where there is one, the prior are joined at the input; modulation maps
+    enter every residual block of their scale. An absent prior or modulation costs nothing.
+
+    Args:
+        latent_channels: channels of the latent.
+        widths: channels per scale, finest first; each scale has half the size of the one before.
+        blocks: residual blocks per scale, on the way down and on the way up (once at the coarsest scale).
+        prior_channels: channels of the prior, 0 for none.
+        condition_size: length of the condition vector.
+        embedding_size: length of the embedding of time and condition.
+    """
+
+    def __init__(
+        self,
+        latent_channels: int = 8,
+        widths: Sequence[int] = (32, 64, 128),
+        blocks: Sequence[int] = (1, 1, 2),
+        prior_channels: int = 0,
+        condition_size: int = 6,
+        embedding_size: int = 64,
+    ) -> None:
+        super().__init__()
+        if len(widths) != len(blocks):
+            raise ValueError(f"widths {tuple(widths)} and blocks {tuple(blocks)} need the same length")
+        self.embedding = Embedding(condition_size, embedding_size)
+        self.entry = nn.Conv3d(2 * latent_channels + prior_channels, widths[0], 3, padding=1)
+        self.down, self.enter, self.up, self.leave = (nn.ModuleList() for _ in range(4))
+        for scale, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+            last = scale == len(widths) - 1
+            self.enter.append(nn.ModuleList(ResidualBlock(width, embedding_size) for _ in range(count)))
+            if not last:
+                self.leave.insert(0, nn.ModuleList(ResidualBlock(width, embedding_size) for _ in range(count)))
+                self.down.append(nn.Conv3d(width, widths[scale + 1], 3, stride=2, padding=1))
+                self.up.insert(0, nn.ConvTranspose3d(widths[scale + 1], width, 2, stride=2))
+        self.exit = nn.Conv3d(widths[0], latent_channels, 3, padding=1)
+        nn.init.zeros_(self.exit.weight)
+        nn.init.zeros_(self.exit.bias)
+
+    def forward(
+        self,
+        noisy: Tensor,
+        low_res: Tensor,
+        t: Tensor,
+        condition: Tensor,
+        prior: Tensor | None = None,
+        modulation: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Velocity for one noise level.
+
+        Args:
+            noisy: (B, C, d, h, w), z_t.
+            low_res: (B, C, d, h, w), latent of the input; d, h, w multiples of ``2 ** (len(widths) - 1)``.
+            t: (B,), time in [0, 1].
+            condition: (B, condition_size).
+            prior: (B, prior_channels, d, h, w) or None.
+            modulation: one (B, 2 * width, ...) map per scale, finest first, or None.
+
+        Returns:
+            (B, C, d, h, w).
+        """
+        embedding = self.embedding(t, condition)
+        h = torch.cat([noisy, low_res] if prior is None else [noisy, low_res, prior], dim=1)
+        h = self.entry(h)
+        skips: list[Tensor] = []
+        for scale, blocks in enumerate(self.enter):
+            for block in blocks:
+                h = block(h, embedding, None if modulation is None else modulation[scale])
+            skips.append(h)
+            for index, down in enumerate(self.down):  # TorchScript indexes module lists by constants only
+                if index == scale:
+                    h = down(h)
+        for index, (up, blocks) in enumerate(zip(self.up, self.leave)):  # noqa: B905 (TorchScript knows no strict)
+            scale = len(self.up) - 1 - index
+            h = up(h)
+            h += skips[scale]
+            for block in blocks:
+                h = block(h, embedding, None if modulation is None else modulation[scale])
+        return self.exit(h)

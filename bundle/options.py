@@ -1,0 +1,193 @@
+"""The one table of what a user can choose, for both commands, the configs and the documentation."""
+
+import difflib
+import inspect
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from monai.bundle import ConfigWorkflow
+
+from .errors import InputError
+
+
+class Option(NamedTuple):
+    """A named choice: its default, how a given value is read, and what it does."""
+
+    default: Any
+    read: Callable[[str, Any], Any]
+    help: str
+
+
+def _fail(name: str, value: Any, allowed: str) -> InputError:
+    return InputError(f"--{name} {value!r}: allowed is {allowed}")
+
+
+def _choice(*allowed: str) -> Callable[[str, Any], str]:
+    def read(name: str, value: Any) -> str:
+        if str(value) not in allowed:
+            raise _fail(name, value, " or ".join(allowed))
+        return str(value)
+
+    return read
+
+
+def _boolean(name: str, value: Any) -> bool:
+    if str(value).lower() not in ("true", "false"):
+        raise _fail(name, value, "true or false")
+    return str(value).lower() == "true"
+
+
+def _number(low: float, high: float, whole: bool = False) -> Callable[[str, Any], float | int]:
+    kind = "whole number" if whole else "number"
+
+    def read(name: str, value: Any) -> float | int:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if isinstance(value, bool) or not low <= number <= high or (whole and number != int(number)):
+            raise _fail(name, value, f"a {kind} from {low:g} to {high:g}")
+        return int(number) if whole else number
+
+    return read
+
+
+def _spacing(name: str, value: Any) -> tuple[float, float, float] | None:
+    """One voxel size in mm, or three; given as a number, a list, or text that looks like one."""
+    allowed = "one number or three, in mm, from 0.1 to 15, such as [0.5,0.5,0.5]"
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise _fail(name, value, allowed) from error
+    values = list(value) if isinstance(value, list | tuple) else [value] * 3
+    numeric = all(isinstance(v, int | float) and not isinstance(v, bool) and 0.1 <= v <= 15 for v in values)
+    if len(values) != 3 or not numeric:
+        raise _fail(name, value, allowed)
+    return tuple(float(v) for v in values)
+
+
+def _memory(name: str, value: Any) -> int:
+    """Bytes, or text such as 4GB."""
+    text = str(value).strip().upper().removesuffix("B")
+    unit = {"K": 2**10, "M": 2**20, "G": 2**30}.get(text[-1:], 1)
+    try:
+        size = float(text.rstrip("KMG")) * unit
+    except ValueError:
+        size = 0
+    if not 64 * 2**20 <= size < math.inf:
+        raise _fail(name, value, "a size of at least 64MB, such as 4GB")
+    return int(size)
+
+
+def _text(name: str, value: Any) -> str:
+    return str(value)
+
+
+OPTIONS: dict[str, Option] = {
+    "target_spacing": Option(
+        None,
+        _spacing,
+        "voxel size of the result in mm, one number or three along the axes of the file; default: half the input's, or "
+        "isotropic at the finest axis for thick slices, never below 0.4",
+    ),
+    "contrast": Option("input", _choice("input"), "contrast of the result: the input's own"),
+    "modality": Option(
+        "auto",
+        _choice("auto", "T1w", "T2w", "other"),
+        "of the input; auto reads the file name, then the histogram",
+    ),
+    "device": Option(None, _text, "cpu, cuda or cuda:N; default: cuda if there is one"),
+    "samples": Option(
+        1,
+        _number(1, 1000, whole=True),
+        "volumes to draw; above 1 the result is their mean, and their spread is saved as uncertainty map",
+    ),
+    "seed": Option(0, _number(0, 2**31, whole=True), "of the random numbers of the samples"),
+    "temperature": Option(
+        None,
+        _number(0, 1),
+        "0: the mean, in one step; 1: samples; default 0, or 1 when samples > 1",
+    ),
+    "steps": Option(
+        None,
+        _number(1, 1000, whole=True),
+        "denoising steps of a sample; default 1, or 4 when temperature > 0",
+    ),
+    "max_memory": Option(
+        None,
+        _memory,
+        "of the network's activations, such as 4GB; default 80 % of what is free; the volume is cut into tiles to fit",
+    ),
+    "overwrite": Option(False, _boolean, "make results again that are there already"),
+    "on_error": Option("continue", _choice("continue", "stop"), "what a refused volume does to the rest of a folder"),
+}
+
+
+def parse_options(**given: Any) -> dict[str, Any]:
+    """All options, read strictly; None stands for the default.
+
+    Raises:
+        InputError: an option that is not in the table (with the nearest that is), or a value that is not allowed.
+    """
+    for name in given:
+        if name not in OPTIONS:
+            raise InputError(f"--{name}: no such option{nearest(name, OPTIONS)}")
+    options = {}
+    for name, option in OPTIONS.items():
+        value = given.get(name)
+        options[name] = option.default if value is None else option.read(name, value)
+    if options["temperature"] is None:
+        options["temperature"] = 1.0 if options["samples"] > 1 else 0.0
+    if options["samples"] > 1 and options["temperature"] == 0:
+        raise InputError(
+            f"--samples {options['samples']} --temperature 0: samples differ only at a temperature above 0"
+        )
+    if options["steps"] is None:
+        options["steps"] = 4 if options["temperature"] > 0 else 1
+    if options["temperature"] == 0 and options["steps"] > 1:
+        raise InputError(
+            f"--steps {options['steps']} --temperature 0: temperature 0 is one step; raise the temperature"
+        )
+    return options
+
+
+def nearest(name: str, known: Any) -> str:
+    """`` (did you mean X?)``, or the list of what is known."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else f"; known are {', '.join(sorted(known))}"
+
+
+# what `monai.bundle run --tracking` puts into a config
+_TRACKING = ("tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0", "output_dir")
+
+
+def check(base: str) -> None:
+    """Refuse a config with unknown top-level keys, and bad options of an inference: one line, exit status 2.
+
+    The first entry of every base config's ``initialize``. MONAI takes any ``--name value`` and adds it to the config,
+    so a misspelt option would change nothing, in silence. An expression in a config is told nothing of the config
+    around it: the workflow that evaluates it is found on the call stack.
+
+    Args:
+        base: file name of the base config, whose keys, with those of all overlays beside it, are the known ones.
+            Keys that begin with an underscore are free for users.
+    """
+    workflow = next(w for w in (f.frame.f_locals.get("self") for f in inspect.stack()) if isinstance(w, ConfigWorkflow))
+    config = workflow.parser.config
+    bases = {"inference.json", "train.json"} - {base}
+    known = set(_TRACKING)
+    for path in (Path(__file__).parent.parent / "configs").glob("*.json"):
+        if path.name not in bases and path.name != "metadata.json" and "datalist" not in path.name:
+            known |= set(json.loads(path.read_text()))
+    try:
+        for key in config:
+            if key not in known and not key.startswith("_"):
+                raise InputError(f"--{key}: not a key of configs/{base}{nearest(key, known)}")
+        if base == "inference.json":
+            parse_options(**{name: config.get(name) for name in OPTIONS})
+    except InputError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -1,0 +1,208 @@
+"""MONAI dictionary transforms of the main job: read, put on the target grid, and back to a file."""
+
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Orientation
+
+from . import __version__
+from .consistency import default_operator, project_back
+from .geometry import Grid, default_spacing, resample, target_grid
+from .intensity import Intensity, fit_intensity
+from .io import read_volume, result_name, sha256, write_json, write_volume
+from .modality import modality_by_histogram, modality_by_name
+from .networks.super_resolver import MODALITIES, encode_condition
+
+TRAINED_FACTORS = (4.0, 8.0)  # largest in plane and through plane
+
+
+class LoadVolumed(MapTransform):
+    """Replace a path by its volume (see :func:`bundle.io.read_volume`).
+
+    Writes ``path``, ``started`` (seconds) and ``axcodes`` (the orientation to go back to) beside it.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict:
+        item = dict(data)
+        for key in self.key_iterator(item):
+            item["path"], item["started"] = str(item[key]), time.time()
+            item[key] = read_volume(item[key])
+            item["axcodes"] = "".join(nib.aff2axcodes(item[key].affine.numpy()))
+        return item
+
+
+class ToTargetGridd(MapTransform):
+    """Normalise a volume and interpolate it onto the target grid: what the network takes.
+
+    Keeps what the way back needs: ``source`` (the normalised volume on its own grid), ``intensity`` (offset and scale)
+    and ``condition`` (see :func:`bundle.networks.super_resolver.encode_condition`).
+
+    Args:
+        keys: (1, D, H, W) MetaTensor, canonical orientation.
+        spacing: of the target in mm along the axes of the file, or None for :func:`bundle.geometry.default_spacing`.
+        contrast: wanted.
+        modality: of the input; ``auto`` goes by name, then histogram.
+
+    Raises:
+        InputError: NaN, Inf, a constant volume.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        spacing: Sequence[float] | None = None,
+        contrast: str = "input",
+        modality: str = "auto",
+    ) -> None:
+        super().__init__(keys)
+        self.spacing, self.contrast, self.modality = spacing, contrast, modality
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict:
+        item = dict(data)
+        for key in self.key_iterator(item):
+            volume = item[key]
+            name = item.get("path", str(key))
+            grid = Grid(tuple(volume.shape[1:]), volume.affine.numpy())
+            target = target_grid(grid, self._wanted(grid, item.get("axcodes")))
+            plain = volume.as_tensor()
+            intensity = fit_intensity(plain, name)
+            modality = self.modality
+            if modality == "auto":
+                modality = modality_by_name(Path(name)) or modality_by_histogram(plain, grid.spacing)
+            factors = [n / m for n, m in zip(target.shape, grid.shape, strict=True)]
+            source = intensity.normalise(plain)
+            meta = {k: v for k, v in volume.meta.items() if k in ("filename_or_obj", "form_codes")}
+            item["source"] = MetaTensor(source, affine=volume.affine, meta=dict(meta))
+            item[key] = MetaTensor(
+                resample(source, target.shape), affine=torch.from_numpy(target.affine), meta=dict(meta)
+            )
+            item["intensity"] = torch.tensor(intensity, dtype=torch.float64)
+            item["condition"] = encode_condition(self.contrast, modality, factors)
+        return item
+
+    def _wanted(self, grid: Grid, axcodes: str | None) -> Sequence[float]:
+        """Target spacing in the order of the canonical axes."""
+        if self.spacing is None:
+            return default_spacing(grid.spacing)
+        if axcodes is None or len(set(self.spacing)) == 1:
+            return self.spacing
+        order = [next(i for i, code in enumerate(axcodes) if code in pair) for pair in ("LR", "PA", "IS")]
+        return [self.spacing[i] for i in order]
+
+
+class ProjectBackd(MapTransform):
+    """Make the result agree with its input under the assumed acquisition, where the input's contrast is kept.
+
+    Args:
+        keys: (C, D, H, W), the image in channel 0.
+        iterations: see :func:`bundle.consistency.project_back`.
+    """
+
+    def __init__(self, keys: KeysCollection, iterations: int = 2) -> None:
+        super().__init__(keys)
+        self.iterations = iterations
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict:
+        item = dict(data)
+        for key in self.key_iterator(item):
+            if item["condition"][0] > 0:  # another contrast than the input's
+                continue
+            low = torch.as_tensor(item["source"].as_tensor())[None]
+            high = item[key].as_tensor()[None, :1].to(low)
+            operator = default_operator(tuple(high.shape[2:]), tuple(low.shape[2:]))
+            item[key][:1] = project_back(high, low, operator, self.iterations)[0].to(item[key].device)
+        return item
+
+
+class RestoreIntensityd(MapTransform):
+    """Back to the input's units: the image in channel 0, and the spread in channel 1 if there is one."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict:
+        item = dict(data)
+        for key in self.key_iterator(item):
+            intensity = Intensity(*(float(v) for v in item["intensity"]))
+            item[key][:1] = intensity.restore(item[key][:1])
+            item[key][1:] = item[key][1:] * intensity.scale
+        return item
+
+
+class RestoreOrientationd(MapTransform):
+    """Back to the axes of the file."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict:
+        item = dict(data)
+        for key in self.key_iterator(item):
+            item[key] = Orientation(axcodes=item["axcodes"], labels=None)(item[key])
+        return item
+
+
+class SaveResultd(MapTransform):
+    """Write the volume, the uncertainty map if there is one, and the sidecar; the volume last, so that it means "done".
+
+    Args:
+        keys: (C, D, H, W) MetaTensor: image, and spread.
+        output_dir: folder.
+        options: what the user chose, for the sidecar.
+        weights: file the network was loaded from, for the sidecar.
+    """
+
+    def __init__(self, keys: KeysCollection, output_dir: str, options: Mapping[str, Any], weights: str) -> None:
+        super().__init__(keys)
+        self.folder, self.options, self.weights = Path(output_dir), dict(options), Path(weights)
+        self._sha256: str | None = None
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict:
+        item = dict(data)
+        for key in self.key_iterator(item):
+            pred = item[key].cpu()
+            path, affine = Path(item["path"]), pred.affine.numpy()
+            codes = tuple(int(c) for c in item["source"].meta["form_codes"])
+            target = self.folder / result_name(path)
+            if len(pred) > 1:
+                uncertainty = self.folder / result_name(path, "desc-uncertainty")
+                write_volume(uncertainty, pred[1].numpy().astype("float32"), affine, codes)
+            write_json(target.with_name(target.name.replace(".nii.gz", ".json")), self.sidecar(item, pred))
+            write_volume(target, pred[0].numpy().astype("float32"), affine, codes)
+            item["result"] = str(target)
+        return item
+
+    def sidecar(self, item: Mapping[Hashable, Any], pred: MetaTensor) -> dict[str, Any]:
+        """Everything needed to know how a result came about."""
+        self._sha256 = self._sha256 or sha256(self.weights)
+        source = item["source"]
+        factors = [round(2.0 ** float(v), 4) for v in item["condition"][3:]]
+        modality = MODALITIES[int(item["condition"][1] + 2 * item["condition"][2])]
+        return {
+            "Description": "Super-resolved volume; research use only, not for diagnosis",
+            "GeneratedBy": {
+                "Name": "spcdd",
+                "Version": __version__,
+                "Weights": self.weights.name,
+                "SHA256": self._sha256,
+            },
+            "Source": Path(item["path"]).name,
+            "Options": self.options,
+            "Modality": modality,
+            "Contrast": "7T" if item["condition"][0] > 0 else "input",
+            "SourceSpacing": [round(float(s), 4) for s in source.pixdim],
+            "Factors": factors,
+            "Degradation": "Gaussian point-spread function, full width at half maximum of one input voxel per axis",
+            "Warnings": factor_warnings(factors),
+            "RuntimeSeconds": round(time.time() - float(item["started"]), 2),
+        }
+
+
+def factor_warnings(factors: Sequence[float]) -> list[str]:
+    """Warnings about factors that lie beyond the training range."""
+    in_plane, through = TRAINED_FACTORS
+    ordered = sorted(factors)
+    if ordered[1] > in_plane * 1.01 or ordered[2] > through * 1.01:
+        text = " x ".join(f"{f:.3g}" for f in factors)
+        return [f"factors {text} are beyond those of training ({in_plane:g} in plane, {through:g} through plane)"]
+    return []
