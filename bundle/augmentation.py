@@ -8,6 +8,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable
 from torch import Tensor
+from torch.nn import functional as F
 
 from .geometry import apply_axes, resample
 from .intensity import fit_intensity
@@ -77,18 +78,28 @@ class RandRenderd(Randomizable, MapTransform):
     """Turn a crop of tissue classes into a sharp volume of random contrast; leave images as they are.
 
     Every class gets a random mean: half the time in the order of a T1-weighted or T2-weighted scan, half the time
-    freely. Texture is smooth noise within tissue, partial volume a small blur of the borders.
+    freely. Texture is smooth noise within tissue, partial volume a small blur of the borders. Some volumes are then
+    cut down to the brain, as skull-stripping tools leave them: with a hard edge.
 
     Args:
         texture: largest standard deviation of the texture, relative to white matter.
         blur: range of the blur's full width at half maximum in voxels.
+        stripped: share of volumes without skull.
     """
+
+    BRAIN = ("GM", "WM", "pallidum", "brainstem", "choroid")
 
     ORDERS = {"T1w": {"CSF": 0.2, "GM": 0.6, "WM": 0.95}, "T2w": {"CSF": 0.95, "GM": 0.55, "WM": 0.35}}
 
-    def __init__(self, keys: KeysCollection, texture: float = 0.06, blur: tuple[float, float] = (1.4, 2.4)) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        texture: float = 0.06,
+        blur: tuple[float, float] = (1.4, 2.4),
+        stripped: float = 0.3,
+    ) -> None:
         super().__init__(keys)
-        self.texture, self.blur = texture, blur
+        self.texture, self.blur, self.stripped = texture, blur, stripped
 
     def means(self, modality: str) -> np.ndarray:
         """A mean per class, and the modality it stands for."""
@@ -115,7 +126,37 @@ class RandRenderd(Randomizable, MapTransform):
             texture = _blur(noise, self.R.uniform(1, 3))
             amplitude = self.R.uniform(0, self.texture) / texture.std().clamp_min(1e-6)
             volume = torch.where(item[key] > 0, volume + amplitude * texture, volume)
-            item[key] = _blur(volume, self.R.uniform(*self.blur)).clamp_min(0)
+            volume = _blur(volume, self.R.uniform(*self.blur)).clamp_min(0)
+            item[key] = volume * self._brain(item[key]) if self.R.rand() < self.stripped else volume
+        return item
+
+    def _brain(self, classes: Tensor) -> Tensor:
+        """Brain tissue and the fluid that a closing by a few voxels takes in."""
+        wanted = torch.tensor([float(any(word in name for word in self.BRAIN)) for name in CLASSES])
+        grow, shrink = int(self.R.randint(2, 5)), int(self.R.randint(1, 4))
+        grown = F.max_pool3d(wanted[classes.long()], 2 * grow + 1, stride=1, padding=grow)
+        return 1 - F.max_pool3d(1 - grown, 2 * shrink + 1, stride=1, padding=shrink)
+
+
+class RandCutd(Randomizable, MapTransform):
+    """Set a part of a sharp crop to zero, along a smooth surface: the hard edge of a skull-stripped volume.
+
+    Args:
+        keys: (1, n, n, n).
+        prob: share of crops that are cut.
+    """
+
+    def __init__(self, keys: KeysCollection, prob: float = 0.15) -> None:
+        super().__init__(keys)
+        self.prob = prob
+
+    def __call__(self, data: Mapping[Hashable, object]) -> dict:
+        item = dict(data)
+        for key in self.key_iterator(item):
+            if item.get("kind", "sharp") == "sharp" and self.R.rand() < self.prob:
+                coefficients = torch.from_numpy(self.R.normal(0, 1, (4, 4, 4)).astype(np.float32))
+                field = bias_field(item[key].shape[1:], coefficients)
+                item[key] = item[key] * (field > field.median() * self.R.uniform(0.5, 1.2))
         return item
 
 
