@@ -7,18 +7,37 @@ from typing import Any
 from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
 
+from ..compute import pick_device
 from ..errors import InputError
 from ..io import find_volumes, prepare_output, result_name
 
 
-def list_items(source: str, output_dir: str, overwrite: bool) -> list[dict[str, str]]:
-    """One item ``{"image": path}`` per volume that is still to do.
+def preflight(source: str | None, output_dir: str, weights: str, device: str | None) -> None:
+    """Refuse what can be refused before anything is loaded: one line, exit status 1.
 
     Raises:
-        InputError: nothing at ``source``, an output folder that cannot be written, or two inputs with one result.
+        SystemExit: no input, no weights, no such device, or an output folder that cannot be written.
     """
-    paths = find_volumes(source)
-    folder = prepare_output(output_dir)
+    try:
+        if source is None:
+            raise InputError("--input is missing; name a volume or a folder of volumes")
+        find_volumes(source)
+        pick_device(device)
+        if not Path(weights).is_file():
+            raise InputError(f"{weights}: no such file; the weights belong there (see models/README.md)")
+        prepare_output(output_dir)
+    except InputError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+def list_items(source: str | None, output_dir: str, overwrite: bool) -> list[dict[str, str]]:
+    """One item ``{"image": path}`` per volume that is still to do; none without a source.
+
+    Raises:
+        InputError: nothing at ``source``, or two inputs with one result.
+    """
+    paths = [] if source is None else find_volumes(source)
+    folder = Path(output_dir)
     names: dict[str, Path] = {}
     for path in paths:
         twin = names.setdefault(result_name(path), path)

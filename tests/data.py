@@ -1,0 +1,54 @@
+"""Small inputs for the tests."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+
+from bundle.networks.super_resolver import SuperResolver
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+def head(shape=(40, 44, 36), seed=0):
+    """A made-up head: an ellipsoid with a bright shell, a darker inside, a few blobs and texture; float32."""
+    generator = np.random.default_rng(seed)
+    axes = np.meshgrid(*(np.linspace(-1.2, 1.2, n) for n in shape), indexing="ij")
+    radius = np.sqrt(axes[0] ** 2 + (axes[1] * 1.1) ** 2 + (axes[2] * 0.95) ** 2)
+    volume = np.where(radius < 1, 600.0, 0.0) + np.where(radius < 0.85, 150.0, 0.0)
+    for _ in range(12):
+        centre = generator.uniform(-0.6, 0.6, 3)
+        distance = sum((a - c) ** 2 for a, c in zip(axes, centre, strict=True))
+        volume += generator.uniform(-350, 250) * (distance < 0.03) * (radius < 0.85)
+    return (np.clip(volume, 0, None) + 5 * generator.random(shape)).astype(np.float32)
+
+
+def save(path, volume, affine=None, codes=(1, 1)):
+    """Write a NIfTI; returns the path."""
+    affine = np.diag([1.0, 1.0, 1.0, 1.0]) if affine is None else affine
+    image = nib.Nifti1Image(volume, affine)
+    image.set_qform(affine, codes[0])
+    image.set_sform(affine, codes[1])
+    nib.save(image, path)
+    return Path(path)
+
+
+def centre_of_mass(path):
+    """World coordinates (mm) of the centre of mass of a NIfTI, its background removed."""
+    image = nib.load(path)
+    volume = image.get_fdata()
+    volume = np.where(volume > 0.2 * volume.max(), volume, 0)
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in image.shape), indexing="ij"), -1)
+    centre = (volume[..., None] * index).sum((0, 1, 2)) / volume.sum()
+    return image.affine[:3, :3] @ centre + image.affine[:3, 3]
+
+
+def small_network(seed=0):
+    """A SuperResolver of the smallest size that does something: random weights, also in its last layer."""
+    torch.manual_seed(seed)
+    network = SuperResolver("small").eval()
+    torch.nn.init.normal_(network.denoiser.exit.weight, std=0.05)
+    network.residual_std.fill_(0.05)
+    return network

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+import torch
+
+from bundle.errors import InputError
+from bundle.networks.super_resolver import SIZES, SuperResolver, encode_condition, load_super_resolver
+from data import small_network
+
+IMAGE = torch.rand(1, 1, 20, 24, 28, generator=torch.Generator().manual_seed(0))
+
+
+def test_unknown_sizes_and_words_are_refused():
+    with pytest.raises(ValueError, match="huge"):
+        SuperResolver("huge")
+    with pytest.raises(ValueError, match="CT"):
+        encode_condition("input", "CT", (2, 2, 2))
+
+
+def test_the_condition_is_flags_and_logarithms():
+    assert encode_condition("7T", "T2w", (1, 2, 8)).tolist() == [1, 0, 1, 0, 1, 3]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_new_network_returns_its_input_in_any_size(size):
+    assert torch.allclose(SuperResolver(size)(IMAGE), IMAGE, atol=1e-6)
+
+
+def test_residuals_are_encoded_and_decoded_without_loss():
+    network = small_network()
+    network.residual_std[0, 1] = torch.linspace(0.1, 0.8, 8)
+    condition = encode_condition("input", "T1w", (2, 2, 2))[None]
+    low, high = torch.rand(1, 1, 16, 16, 16), torch.rand(1, 1, 16, 16, 16)
+    clean = network.encode_residual(low, high, condition)
+    assert torch.allclose(network.decode_residual(low, clean, condition), high, atol=1e-5)
+    assert torch.allclose(clean, network.latent.encode(high - low) / torch.linspace(0.1, 0.8, 8).reshape(1, 8, 1, 1, 1))
+
+
+def test_scripted_and_exported_programs_give_the_same_numbers():
+    network = small_network()
+    with torch.no_grad():
+        expected = network(IMAGE)
+        assert not torch.allclose(expected, IMAGE, atol=1e-3)
+        scripted = torch.jit.script(network)
+        assert torch.allclose(scripted(IMAGE), expected, atol=1e-5)
+        exported = torch.export.export(network, (IMAGE,)).module()
+        assert torch.allclose(exported(IMAGE), expected, atol=1e-5)
+
+
+def test_scripted_methods_for_tiles_work():
+    network = torch.jit.script(small_network())
+    tile, noise, condition = torch.rand(1, 1, 16, 16, 16), torch.randn(1, 8, 8, 8, 8), network.default_condition[None]
+    context = network.context(tile)
+    assert context.shape == (1, 0)
+    with torch.no_grad():
+        one, four = (network.sample(tile, context, noise, condition, n) for n in (1, 4))
+    assert one.shape == tile.shape and not torch.allclose(one, four)
+
+
+def test_onnx_gives_the_same_numbers(tmp_path):
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    network, image = small_network(), torch.rand(1, 1, 16, 16, 24)
+    torch.onnx.export(network, (image,), str(tmp_path / "net.onnx"), dynamo=True, verbose=False)
+    session = runtime.InferenceSession(str(tmp_path / "net.onnx"), providers=["CPUExecutionProvider"])
+    result = session.run(None, {session.get_inputs()[0].name: image.numpy()})[0]
+    with torch.no_grad():
+        assert np.allclose(result, network(image).numpy(), atol=1e-4)
+
+
+def test_weights_are_loaded_strictly(tmp_path):
+    path = tmp_path / "model.pt"
+    with pytest.raises(InputError, match="no such file"):
+        load_super_resolver(path)
+    path.write_bytes(b"not weights")
+    with pytest.raises(InputError, match="not the weights"):
+        load_super_resolver(path)
+    torch.save(small_network().state_dict(), path)
+    with pytest.raises(InputError, match="size student"):
+        load_super_resolver(path)
+    loaded = load_super_resolver(path, "small")
+    with torch.no_grad():
+        assert torch.equal(loaded(IMAGE), small_network()(IMAGE))
