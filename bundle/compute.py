@@ -47,6 +47,8 @@ def pick_device(name: str | None) -> torch.device:
         raise InputError(f"device {name!r} is unknown; use cpu, cuda or cuda:N") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device {name!r}: this PyTorch sees no GPU; use --device cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device {name!r}: there are {torch.cuda.device_count()} GPUs, counted from 0")
     return device
 
 

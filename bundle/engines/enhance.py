@@ -24,7 +24,7 @@ def preflight(source: str | None, output_dir: str, weights: str, device: str | N
         find_volumes(source)
         pick_device(device)
         if not Path(weights).is_file():
-            raise InputError(f"{weights}: no such file; the weights belong there (see models/README.md)")
+            raise InputError(f"{weights}: no such file; the weights belong there; they come with the repository")
         prepare_output(output_dir)
     except InputError as error:
         raise SystemExit(f"error: {error}") from None

@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from bundle.augmentation import PrepareSourced, RandAcquired, RandCutd, RandHeadCropd, RandRenderd
+from bundle.errors import InputError
+from bundle.simulation.tissues import CLASSES
+from data import head
+
+SIZES = {"sharp": 48, "label_map": 40}
+
+
+def _labels(n=40):
+    labels = torch.zeros(1, n, n, n)
+    labels[:, 4:-4, 4:-4, 4:-4] = 515  # bone
+    labels[:, 8:-8, 8:-8, 8:-8] = 3  # cortex
+    labels[:, 12:-12, 12:-12, 12:-12] = 41  # white matter
+    return labels
+
+
+def _item(kind="sharp"):
+    volume = torch.from_numpy(head((60, 60, 60)))[None] if kind == "sharp" else _labels(60)
+    return PrepareSourced("image")({"image": MetaTensor(volume), "kind": kind, "modality": "T1w"})
+
+
+def test_sources_become_small_and_bad_labels_are_refused():
+    assert _item()["image"].dtype == torch.float16 and float(_item()["image"].max()) > 0.8
+    assert _item("label_map")["image"].dtype == torch.uint8
+    with pytest.raises(InputError, match="unknown"):
+        PrepareSourced("image")({"image": MetaTensor(_labels() + 7000), "kind": "label_map"})
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_crops_have_the_size_of_their_kind_and_small_volumes_are_mirrored(kind):
+    item = _item(kind)
+    crop = RandHeadCropd("image", SIZES).set_random_state(0)
+    assert crop(item)["image"].shape == (1, *[SIZES[kind]] * 3)
+    item["image"] = item["image"][:, :, :, :20]
+    out = crop(item)["image"]
+    assert out.shape == (1, *[SIZES[kind]] * 3)
+    assert torch.equal(out[..., 20], out[..., 19])  # mirrored at the edge
+
+
+def test_rendering_follows_the_labels_and_the_seed():
+    item = RandHeadCropd("image", SIZES).set_random_state(0)(_item("label_map"))
+    first, same, other = (RandRenderd("image").set_random_state(s)(dict(item))["image"] for s in (1, 1, 2))
+    assert first.dtype == torch.float32 and torch.equal(first, same) and not torch.equal(first, other)
+    assert RandRenderd("image")(_item())["image"].dtype == torch.float16  # images are left alone
+
+
+def test_a_stripped_head_keeps_the_brain_and_loses_the_skull():
+    transform = RandRenderd("image", stripped=1.0).set_random_state(0)
+    item = _item("label_map")
+    classes = item["image"].clone()
+    volume = transform(item)["image"]
+    outer = classes == CLASSES.index("compact bone")
+    outer[:, 5:-5, 5:-5, 5:-5] = False
+    assert float(volume[classes == CLASSES.index("WM")].min()) > 0.1
+    assert float((volume[outer] == 0).float().mean()) > 0.9
+
+
+def test_a_cut_leaves_a_hard_edge():
+    item = _item()
+    cut = RandCutd("image", prob=1.0).set_random_state(3)(dict(item))["image"]
+    gone = (cut == 0) & (item["image"] > 0.1)
+    assert 0.05 < float(gone.float().mean()) and torch.equal(cut[cut != 0], item["image"][cut != 0])
+
+
+def test_pairs_have_the_same_grid_and_the_condition_of_their_factors():
+    item = RandHeadCropd("image", {"sharp": 56}).set_random_state(0)(_item())
+    pair = RandAcquired("image", size=24).set_random_state(0)
+    seen = set()
+    for _ in range(20):
+        out = pair(dict(item))
+        assert out["image"].shape == out["label"].shape == (1, 24, 24, 24)
+        assert torch.isfinite(out["image"]).all()
+        factors = 2 ** out["condition"][3:].numpy()
+        assert (factors > 0.99).all() and (factors < 9).all() and factors.max() > 1.2
+        seen.add(tuple(out["condition"][:3].tolist()))
+    assert seen == {(0, 1, 0), (0, 0, 0)}  # the modality is dropped now and then
+
+
+def test_a_fixed_pair_is_the_same_volume_degraded_by_two():
+    item = _item()
+    item["image"] = item["image"][:, 2:-2, 2:-2, 2:-2]
+    transform = RandAcquired("image", size=24, fixed=2.0)
+    out = transform.set_random_state(0)(dict(item))
+    assert torch.equal(out["label"][0], item["image"][0, 16:40, 16:40, 16:40].float())
+    assert out["condition"].tolist() == [0, 1, 0, 1, 1, 1]
+    correlation = np.corrcoef(out["image"].flatten(), out["label"].flatten())[0, 1]
+    assert 0.8 < correlation < 0.999

@@ -1,0 +1,34 @@
+import json
+
+import pytest
+
+from bundle.data import check_files, read_datalist, weighted_sampler
+from bundle.errors import InputError
+
+
+def _list(tmp_path, **item):
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps({"training": [{"image": "a/x.nii", **item}]}))
+    return str(path)
+
+
+def test_lists_that_cannot_be_used_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no such datalist"):
+        read_datalist("gone.json", "training", ".")
+    with pytest.raises(InputError, match="no section 'test'"):
+        read_datalist(_list(tmp_path), "test", ".")
+    with pytest.raises(InputError, match="kind 'blurred'"):
+        read_datalist(_list(tmp_path, kind="blurred"), "training", ".")
+
+
+def test_only_the_image_is_a_path(tmp_path):
+    (tmp_path / "sharp").mkdir()
+    items = read_datalist(_list(tmp_path, kind="sharp", weight=2), "training", str(tmp_path))
+    assert items == [{"image": str(tmp_path / "a" / "x.nii"), "kind": "sharp", "weight": 2}]
+    with pytest.raises(SystemExit, match="x.nii: no such file; set --dataset_dir"):
+        check_files(items)
+
+
+def test_weights_decide_how_often_an_item_is_drawn():
+    drawn = list(weighted_sampler([{"weight": 3}, {}, {"weight": 0}], 4000))
+    assert drawn.count(2) == 0 and 2.6 < drawn.count(0) / drawn.count(1) < 3.5

@@ -1,0 +1,58 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from bundle.engines.diffusion import DiffusionStep, fit_residual_std
+from bundle.networks.super_resolver import SuperResolver, encode_condition
+
+
+def _batch(n=4, contrast="input", modality="T1w", scale=1.0):
+    generator = torch.Generator().manual_seed(0)
+    low = torch.rand(n, 1, 16, 16, 16, generator=generator)
+    high = low + scale * 0.1 * torch.randn(low.shape, generator=generator)
+    condition = encode_condition(contrast, modality, (2, 2, 2))[None].expand(n, -1)
+    return {"image": low, "label": high, "condition": condition}
+
+
+def _engine(network):
+    return SimpleNamespace(
+        network=network,
+        optimizer=torch.optim.AdamW(network.parameters(), 3e-3),
+        loss_function=torch.nn.MSELoss(),
+        state=SimpleNamespace(device=torch.device("cpu")),
+    )
+
+
+def test_a_share_outside_zero_to_one_is_refused():
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        DiffusionStep(share=1.5)
+
+
+def test_the_first_loss_of_a_regression_is_the_residual_itself():
+    network = SuperResolver("small")
+    batch = _batch()
+    clean = network.encode_residual(batch["image"], batch["label"], batch["condition"])
+    loss = DiffusionStep(share=1.0, amp=False)(_engine(network), batch)["loss"]
+    assert loss == pytest.approx(float(clean.square().mean()), rel=1e-4)
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_steps_lower_the_loss(share):
+    network = SuperResolver("small")
+    batch = _batch()
+    batch["label"] = batch["image"] + 0.3 * torch.roll(batch["image"], 1, dims=2)  # a residual that can be learned
+    fit_residual_std(network, [batch])
+    engine, step = _engine(network), DiffusionStep(share=share, amp=False)
+    losses = [step(engine, batch)["loss"] for _ in range(40)]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+def test_the_scale_of_the_residual_is_measured_per_contrast_and_modality():
+    network = SuperResolver("small")
+    loader = [_batch(), _batch(modality="T2w", scale=3.0), _batch()]
+    fit_residual_std(network, loader, batches=2)
+    t1, t2 = network.residual_std[0, 1], network.residual_std[0, 2]
+    assert torch.allclose(t1, torch.full((8,), 0.1), rtol=0.05) and torch.allclose(t2, 3 * t1, rtol=0.01)
+    assert torch.allclose(network.residual_std[0, 0], ((t1**2 + t2**2) / 2).sqrt(), rtol=0.01)
+    assert torch.equal(network.residual_std[1], torch.ones(3, 8))  # this contrast did not occur

@@ -1,0 +1,97 @@
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bundle.engines.enhance import list_items, preflight
+from bundle.errors import InputError
+from bundle.job import enhance
+from data import centre_of_mass, head, save
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two good volumes and two bad ones."""
+    source = tmp_path / "in put"
+    source.mkdir()
+    save(source / "good_T1w.nii.gz", head((24, 26, 20)), np.diag([-1.0, 1, 1, 1]))
+    save(source / "thick_T2w.nii.gz", head((40, 40, 16)), np.diag([0.8, 0.8, 4, 1]))
+    save(source / "constant.nii.gz", np.ones((20, 20, 20), np.float32))
+    volume = head((20, 20, 20))
+    volume[0, 0, 0] = np.nan
+    save(source / "nan.nii.gz", volume)
+    return source
+
+
+def test_a_cohort_goes_on_after_refused_volumes_and_ends_with_their_table(folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit) as ended:
+        enhance(str(folder), str(out))
+    message = str(ended.value)
+    assert "constant.nii.gz: all voxels have about the same value" in message
+    assert "nan.nii.gz: 1 voxels are NaN or Inf" in message and "2 of 4 volumes were refused" in message
+    names = sorted(p.name for p in out.iterdir())
+    assert names == [f"{n}_desc-superres.{e}" for n in ("good_T1w", "thick_T2w") for e in ("json", "nii.gz")]
+    good, thick = (nib.load(out / f"{n}_desc-superres.nii.gz") for n in ("good_T1w", "thick_T2w"))
+    assert good.shape == (48, 52, 40) and thick.shape == (40, 40, 80)
+    assert np.allclose(thick.header.get_zooms(), 0.8)
+    for name in ("good_T1w", "thick_T2w"):
+        source = folder / f"{name}.nii.gz"
+        assert np.allclose(centre_of_mass(source), centre_of_mass(out / f"{name}_desc-superres.nii.gz"), atol=0.5)
+
+
+def test_a_second_run_skips_what_is_done_and_makes_the_rest(folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    enhance(str(folder / "good_T1w.nii.gz"), str(out))
+    result = out / "good_T1w_desc-superres.nii.gz"
+    before = result.stat().st_mtime_ns
+    capsys.readouterr()
+    enhance(str(folder / "good_T1w.nii.gz"), str(out))
+    assert "done before, skipped" in capsys.readouterr().out and result.stat().st_mtime_ns == before
+    enhance(str(folder / "good_T1w.nii.gz"), str(out), overwrite="true")
+    assert result.stat().st_mtime_ns > before
+
+
+def test_on_error_stop_ends_at_the_first_refusal(folder, tmp_path):
+    with pytest.raises(SystemExit, match="constant"):
+        enhance(str(folder), str(tmp_path / "out"), on_error="stop")
+    assert not list((tmp_path / "out").glob("*thick*"))
+
+
+def test_samples_write_an_uncertainty_map_and_the_seed_decides(folder, tmp_path):
+    results = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        enhance(str(folder / "good_T1w.nii.gz"), str(tmp_path / name), samples=2, steps=2, seed=seed)
+        spread = nib.load(tmp_path / name / "good_T1w_desc-uncertainty.nii.gz")
+        assert spread.get_fdata().max() > 0
+        results.append(spread.get_fdata())
+    assert np.array_equal(results[0], results[1]) and not np.array_equal(results[0], results[2])
+
+
+def test_little_memory_means_tiles_and_nearly_the_same_result(tmp_path):
+    source = save(tmp_path / "a_T1w.nii.gz", head((60, 60, 60)))
+    whole, tiled = tmp_path / "whole", tmp_path / "tiled"
+    enhance(str(source), str(whole))
+    enhance(str(source), str(tiled), max_memory="64MB")
+    one, two = (nib.load(d / "a_T1w_desc-superres.nii.gz").get_fdata() for d in (whole, tiled))
+    assert not np.array_equal(one, two) and np.abs(one - two).max() < 0.03 * np.ptp(one)
+
+
+def test_two_inputs_with_one_result_are_refused(tmp_path):
+    for name in ("a.nii", "a.nii.gz"):
+        save(tmp_path / name, head((20, 20, 20)))
+    with pytest.raises(InputError, match="would both become a_desc-superres.nii.gz"):
+        list_items(str(tmp_path), str(tmp_path / "out"), overwrite=False)
+
+
+def test_what_can_be_refused_early_is(tmp_path):
+    save(tmp_path / "a.nii", head((20, 20, 20)))
+    source = str(tmp_path / "a.nii")
+    (tmp_path / "file").touch()
+    for arguments, words in (
+        ((None, "out", "w", None), "--input is missing"),
+        ((source, "out", str(tmp_path / "w.pt"), None), "the weights belong there"),
+        ((source, "out", source, "abacus"), "device 'abacus' is unknown"),
+        ((source, str(tmp_path / "file" / "x"), source, "cpu"), "cannot write here"),
+    ):
+        with pytest.raises(SystemExit, match=words):
+            preflight(*arguments)

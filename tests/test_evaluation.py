@@ -1,0 +1,58 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from bundle.evaluation import classical_methods, compare, make_case, network_method, tune_back_projection, write_tables
+from bundle.networks.super_resolver import SuperResolver
+from bundle.simulation.acquisition import Acquisition
+from data import head, save
+
+
+@pytest.fixture
+def path(tmp_path):
+    return save(tmp_path / "a_T1w.nii.gz", head((49, 44, 50)))
+
+
+def test_cases_are_cropped_to_the_factors_degraded_and_repeatable(path):
+    case, again = make_case(path, "A", (2, 2, 3)), make_case(path, "A", (2, 2, 3))
+    assert case.reference.shape == (48, 44, 48) and case.low.shape == (1, 1, 24, 22, 16)
+    assert torch.equal(case.low, again.low) and case.condition.tolist()[0][:3] == [0, 1, 0]
+    assert not torch.equal(case.low, make_case(path, "A", (2, 2, 3), seed=1).low)
+
+
+def test_the_noise_is_the_stated_share_of_the_range(path):
+    sharp = torch.from_numpy(head((49, 44, 50)))[:48, :44, :50]
+    clean = Acquisition()(sharp[None, None], (24, 22, 25))
+    span = np.ptp(np.percentile(sharp, (0.1, 99.9)))
+    for protocol, share in (("A", 0.01), ("B", 0.03)):
+        case = make_case(path, protocol, (2, 2, 2))
+        bright = clean > 300
+        gain = float((case.low[bright] * clean[bright]).sum() / clean[bright].square().sum())
+        noise = (case.low / gain - clean)[bright]
+        assert float((noise - noise.mean()).std()) == pytest.approx(share * span, rel=0.1)
+
+
+def test_a_network_that_adds_nothing_scores_like_cubic_and_projection_helps(path):
+    methods = classical_methods()
+    for project in (False, True):
+        methods[f"net {project}"] = network_method(SuperResolver("small"), torch.device("cpu"), project, amp=False)
+    rows = {r["method"]: r["psnr"] for r in compare([path], methods, ["A"], [(2, 2, 2)])}
+    assert rows["net False"] == pytest.approx(rows["cubic"], abs=0.01)
+    assert rows["trilinear"] < rows["cubic"] < rows["IBP"] and rows["net True"] > rows["cubic"]
+
+
+def test_tables_are_written_as_csv_json_and_markdown(path, tmp_path):
+    rows = compare([path], classical_methods(), ["A", "C"], [(1, 1, 3)])
+    text = write_tables(rows, tmp_path)
+    assert len(rows) == 6 and text.count("\n") == 7
+    assert json.loads((tmp_path / "results.json").read_text())["rows"] == rows
+    with open(tmp_path / "results.csv") as file:
+        assert [float(r["psnr"]) for r in csv.DictReader(file)] == [r["psnr"] for r in rows]
+
+
+def test_back_projection_is_tuned_to_the_noise(path):
+    quiet, noisy = (tune_back_projection(path, p, (2, 2, 2)) for p in ("A", "B"))
+    assert quiet[0] * quiet[1] >= noisy[0] * noisy[1]

@@ -1,0 +1,97 @@
+import os
+import subprocess
+import sys
+import time
+
+import torch
+from ignite.engine import Engine, Events
+
+from bundle.handlers import FitResidualStd, Resume, TrainingLog
+from bundle.networks.super_resolver import SuperResolver, encode_condition
+from data import ROOT, save, head
+
+
+def _trainer(module, folder, stop_after=None):
+    def update(engine, batch):
+        with torch.no_grad():
+            module.weight += 1
+        return {"loss": 1.0}
+
+    trainer = Engine(update)
+    trainer.optimizer = torch.optim.SGD(module.parameters(), 0.1)
+    Resume({"network": module, "optimizer": trainer.optimizer}, module, folder, every=1).attach(trainer)
+    TrainingLog(str(folder)).attach(trainer)
+    if stop_after:
+        trainer.add_event_handler(Events.EPOCH_COMPLETED(once=stop_after), lambda e: e.terminate())
+    return trainer
+
+
+def test_the_same_command_goes_on_where_the_last_one_stopped(tmp_path):
+    module = torch.nn.Linear(1, 1)
+    torch.nn.init.zeros_(module.weight)
+    _trainer(module, tmp_path, stop_after=2).run(range(5), max_epochs=4)
+    assert float(module.weight) == 10
+    fresh = torch.nn.Linear(1, 1)
+    trainer = _trainer(fresh, tmp_path)
+    trainer.run(range(5), max_epochs=4)
+    assert float(fresh.weight) == 20 and trainer.state.epoch == 4 and trainer.state.iteration == 20
+    assert float(torch.load(tmp_path / "model.pt", weights_only=True)["weight"]) == 20
+    assert not [n for n in os.listdir(tmp_path) if n.endswith(".tmp")]
+    assert [n for n in os.listdir(tmp_path) if "tfevents" in n]
+
+
+def test_the_residual_scale_is_measured_once():
+    network = SuperResolver("small")
+    batch = {
+        "image": torch.rand(2, 1, 8, 8, 8),
+        "label": torch.rand(2, 1, 8, 8, 8),
+        "condition": encode_condition("input", "T1w", (2, 2, 2))[None].expand(2, -1),
+    }
+    handler = FitResidualStd(network, [batch])
+    handler(Engine(lambda e, b: None))
+    measured = network.residual_std.clone()
+    assert not torch.equal(measured, torch.ones_like(measured))
+    batch["label"] = batch["label"] * 5
+    handler(Engine(lambda e, b: None))
+    assert torch.equal(network.residual_std, measured)
+
+
+def test_a_killed_training_goes_on_by_the_same_command(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    save(data / "a.nii.gz", head((64, 64, 64)))
+    listing = '{"training": [{"image": "a.nii.gz"}], "validation": [{"image": "a.nii.gz"}]}'
+    (tmp_path / "list.json").write_text(listing)
+    options = {
+        "config_file": "configs/train.json",
+        "dataset_dir": data,
+        "datalist": tmp_path / "list.json",
+        "output_dir": tmp_path / "run",
+        "network_def#size": "small",
+        "max_epochs": 3,
+        "epoch_length": 4,
+        "batch_size": 2,
+        "patch_size": 16,
+        "crop_sizes#sharp": 48,
+        "num_workers": 0,
+        "train#handlers#1#every": 1,
+        "train#handlers#2#batches": 2,
+        "validate#preprocessing#transforms#3#roi_size": [48, 48, 48],
+        "validate#preprocessing#transforms#4#size": 16,
+        "val_interval": 1,
+    }
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "monai.bundle", "run", *words]
+    first = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    checkpoint, deadline = tmp_path / "run" / "checkpoint.pt", time.monotonic() + 300
+    while not checkpoint.exists() and first.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    first.kill()
+    first.wait()
+    epoch = torch.load(checkpoint, weights_only=True)["epoch"]
+    second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert second.returncode == 0, second.stderr[-3000:]
+    if epoch < 3:
+        assert f"going on from {checkpoint} after epoch {epoch}" in second.stdout + second.stderr
+    assert torch.load(checkpoint, weights_only=True)["epoch"] == 3
+    assert "val_psnr" in second.stdout + second.stderr

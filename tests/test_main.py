@@ -1,0 +1,45 @@
+import subprocess
+import sys
+
+import pytest
+
+from bundle.__main__ import main
+from data import head, save
+
+
+def _main(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["spcdd", *map(str, words)])
+    main()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--target_spacin", "1"], "error: --target_spacin: no such option (did you mean target_spacing?)"),
+        (["--overwrite", "maybe"], "error: --overwrite 'maybe': allowed is true or false"),
+        (["--device", "cuda:99"], "error: device 'cuda:99'"),
+    ],
+)
+def test_bad_options_are_one_line_on_standard_error(monkeypatch, capsys, tmp_path, words, message):
+    source = save(tmp_path / "a.nii.gz", head((20, 20, 20)))
+    with pytest.raises(SystemExit) as ended:
+        _main(monkeypatch, "enhance", source, tmp_path / "out", *words)
+    text = capsys.readouterr().err.strip() or str(ended.value)
+    assert text.startswith(message) and "\n" not in text and ended.value.code not in (0, None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_are_listed(monkeypatch, capsys):
+    _main(monkeypatch, "options")
+    assert "--target_spacing" in capsys.readouterr().out
+
+
+def test_unknown_protocols_are_refused(monkeypatch, capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        _main(monkeypatch, "evaluate", tmp_path, tmp_path / "out", "--protocols", "Z")
+    assert "--protocols 'Z': allowed are A, B, C" in capsys.readouterr().err
+
+
+def test_help_does_not_load_torch():
+    code = "import sys; sys.argv = ['spcdd', 'options', '--help']; import bundle.__main__ as m; assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

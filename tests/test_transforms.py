@@ -1,0 +1,98 @@
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monai.transforms import Compose, Orientationd
+
+from bundle.transforms import (
+    LoadVolumed,
+    ProjectBackd,
+    RestoreIntensityd,
+    RestoreOrientationd,
+    SaveResultd,
+    ToTargetGridd,
+    factor_warnings,
+)
+from data import centre_of_mass, head, save
+
+
+def _there_and_back(path, folder, spacing=None, channels=1):
+    """The main job with a network that does nothing."""
+    weights = folder / "weights.pt"
+    weights.write_bytes(b"w")
+    there = Compose([LoadVolumed("image"), Orientationd("image", axcodes="RAS", labels=None), ToTargetGridd("image", spacing)])
+    item = there({"image": str(path)})
+    image = item["image"]
+    item["pred"] = image.repeat(channels, 1, 1, 1)
+    back = [ProjectBackd("pred"), RestoreIntensityd("pred"), RestoreOrientationd("pred")]
+    return Compose([*back, SaveResultd("pred", str(folder), {"samples": channels}, str(weights))])(item)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.permutations(range(3)),
+    st.tuples(*[st.sampled_from((-1, 1))] * 3),
+    st.tuples(*[st.floats(-0.4, 0.4)] * 3),
+    st.tuples(*[st.floats(0.8, 1.5)] * 3),
+)
+def test_world_space_orientation_and_units_are_kept_for_any_affine(tmp_path_factory, order, flips, angles, spacing):
+    folder = tmp_path_factory.mktemp("case")
+    affine = np.eye(4)
+    affine[:3, :3] = (nib.eulerangles.euler2mat(*angles) * (np.array(spacing) * flips))[:, list(order)]
+    affine[:3, 3] = (10, -20, 30)
+    path = save(folder / "scan.nii.gz", head((24, 30, 20)) * 3 + 100, affine, (1, 2))
+    result = _there_and_back(path, folder)["result"]
+    source, target = nib.load(path), nib.load(result)
+    assert nib.aff2axcodes(source.affine) == nib.aff2axcodes(target.affine)
+    assert np.allclose(centre_of_mass(path), centre_of_mass(result), atol=0.25)
+    edges = [image.affine @ [*(np.array(image.shape) - 0.5), 1] for image in (source, target)]
+    assert np.allclose(*edges, atol=1e-4)
+    assert np.allclose(source.affine @ [-0.5, -0.5, -0.5, 1], target.affine @ [-0.5, -0.5, -0.5, 1], atol=1e-4)
+    assert target.get_fdata().mean() == pytest.approx(source.get_fdata().mean(), rel=0.02)
+    assert (int(target.header["qform_code"]), int(target.header["sform_code"])) == (1, 2)
+
+
+def test_the_target_spacing_belongs_to_the_axes_of_the_file(tmp_path):
+    affine = np.array([[0, 0, 2.0, 0], [-1.0, 0, 0, 0], [0, -1.5, 0, 0], [0, 0, 0, 1]])
+    path = save(tmp_path / "scan.nii.gz", head((24, 20, 18)), affine)
+    result = nib.load(_there_and_back(path, tmp_path, (0.5, 1.5, 1.0))["result"])
+    assert result.shape == (48, 20, 36)
+    assert np.allclose(result.header.get_zooms(), (0.5, 1.5, 1.0))
+
+
+def test_the_spread_is_saved_as_uncertainty_in_units_of_the_input(tmp_path):
+    path = save(tmp_path / "sub-1_T1w.nii.gz", head() * 10)
+    item = _there_and_back(path, tmp_path, channels=2)
+    image = nib.load(tmp_path / "sub-1_desc-superres_T1w.nii.gz").get_fdata()
+    spread = nib.load(tmp_path / "sub-1_desc-uncertainty_T1w.nii.gz").get_fdata()
+    assert spread.shape == image.shape and spread.max() > 1000
+    assert item["result"].endswith("sub-1_desc-superres_T1w.nii.gz")
+
+
+def test_the_sidecar_tells_how_the_result_came_about(tmp_path):
+    path = save(tmp_path / "scan_T2w.nii.gz", head((40, 40, 20)), np.diag([0.5, 0.5, 5.0, 1]))
+    _there_and_back(path, tmp_path, (0.5, 0.5, 0.5))
+    sidecar = json.loads((tmp_path / "scan_T2w_desc-superres.json").read_text())
+    assert sidecar["Factors"] == [1, 1, 10] and sidecar["Modality"] == "T2w" and sidecar["Options"] == {"samples": 1}
+    assert sidecar["GeneratedBy"]["SHA256"].startswith("50e721e49c013f00")
+    assert "beyond those of training" in sidecar["Warnings"][0]
+
+
+def test_factors_inside_the_training_range_give_no_warning():
+    assert factor_warnings((1, 1, 8)) == [] and factor_warnings((4, 4, 4)) == []
+    assert factor_warnings((5, 5, 1)) and factor_warnings((1, 1, 9))
+
+
+def test_another_contrast_is_not_projected_back(tmp_path):
+    path = save(tmp_path / "scan.nii.gz", head())
+    item = ToTargetGridd("image")(LoadVolumed("image")({"image": str(path)}))
+    item["pred"] = item["image"] * 0.5
+    kept = ProjectBackd("pred")({**item, "pred": item["pred"].clone()})["pred"]
+    assert float((kept - item["pred"]).abs().max()) > 0.1
+    item["condition"] = item["condition"].clone()
+    item["condition"][0] = 1
+    assert torch.equal(ProjectBackd("pred")({**item, "pred": item["pred"].clone()})["pred"], item["pred"])
