@@ -165,7 +165,7 @@ def nearest(name: str, known: Any) -> str:
 _TRACKING = ("tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0", "output_dir")
 
 
-def check(base: str) -> None:
+def check(base: str, bundle_root: str) -> None:
     """Refuse a config with unknown top-level keys, and bad options of an inference: one line, exit status 2.
 
     The first entry of every base config's ``initialize``. MONAI takes any ``--name value`` and adds it to the config,
@@ -175,12 +175,17 @@ def check(base: str) -> None:
     Args:
         base: file name of the base config, whose keys, with those of all overlays beside it, are the known ones.
             Keys that begin with an underscore are free for users.
+        bundle_root: folder that holds ``configs``.
     """
-    workflow = next(w for w in (f.frame.f_locals.get("self") for f in inspect.stack()) if isinstance(w, ConfigWorkflow))
-    config = workflow.parser.config
+    frame = inspect.currentframe()
+    while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigWorkflow):
+        frame = frame.f_back
+    if frame is None:  # read by something that takes single parts of a config
+        return
+    config = frame.f_locals["self"].parser.config
     bases = {"inference.json", "train.json"} - {base}
     known = set(_TRACKING)
-    for path in (Path(__file__).parent.parent / "configs").glob("*.json"):
+    for path in (Path(bundle_root) / "configs").glob("*.json"):
         if path.name not in bases and path.name != "metadata.json" and "datalist" not in path.name:
             known |= set(json.loads(path.read_text()))
     try:

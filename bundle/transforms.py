@@ -1,5 +1,6 @@
 """MONAI dictionary transforms of the main job: read, put on the target grid, and back to a file."""
 
+import math
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -12,14 +13,18 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Orientation
 
 from . import __version__
+from .compute import free_memory
 from .consistency import default_operator, project_back
+from .errors import InputError
 from .geometry import Grid, default_spacing, resample, target_grid
 from .intensity import Intensity, fit_intensity
 from .io import read_volume, result_name, sha256, write_json, write_volume
 from .modality import modality_by_histogram, modality_by_name
 from .networks.super_resolver import MODALITIES, encode_condition
+from .simulation.acquisition import Acquisition
 
 TRAINED_FACTORS = (4.0, 8.0)  # largest in plane and through plane
+BYTES_PER_VOXEL = 60  # of the target, held at the peak besides the network's activations
 
 
 class LoadVolumed(MapTransform):
@@ -50,7 +55,7 @@ class ToTargetGridd(MapTransform):
         modality: of the input; ``auto`` goes by name, then histogram.
 
     Raises:
-        InputError: NaN, Inf, a constant volume.
+        InputError: NaN, Inf, a constant volume, a target that is nowhere finer than the input or too large for memory.
     """
 
     def __init__(
@@ -69,22 +74,39 @@ class ToTargetGridd(MapTransform):
             volume = item[key]
             name = item.get("path", str(key))
             grid = Grid(tuple(volume.shape[1:]), volume.affine.numpy())
-            target = target_grid(grid, self._wanted(grid, item.get("axcodes")))
+            target = self._target(grid, item.get("axcodes"), name)
             plain = volume.as_tensor()
             intensity = fit_intensity(plain, name)
             modality = self.modality
             if modality == "auto":
                 modality = modality_by_name(Path(name)) or modality_by_histogram(plain, grid.spacing)
+            source, grid = _not_finer(intensity.normalise(plain), grid, target)
             factors = [n / m for n, m in zip(target.shape, grid.shape, strict=True)]
-            source = intensity.normalise(plain)
             meta = {k: v for k, v in volume.meta.items() if k in ("filename_or_obj", "form_codes")}
-            item["source"] = MetaTensor(source, affine=volume.affine, meta=dict(meta))
+            item["source"] = MetaTensor(source, affine=torch.from_numpy(grid.affine), meta=dict(meta))
             item[key] = MetaTensor(
                 resample(source, target.shape), affine=torch.from_numpy(target.affine), meta=dict(meta)
             )
             item["intensity"] = torch.tensor(intensity, dtype=torch.float64)
             item["condition"] = encode_condition(self.contrast, modality, factors)
         return item
+
+    def _target(self, grid: Grid, axcodes: str | None, name: str) -> Grid:
+        """Target grid, if it makes sense and fits."""
+        wanted = self._wanted(grid, axcodes)
+        target = target_grid(grid, wanted)
+        asked = " x ".join(f"{s:.3g}" for s in wanted)
+        if all(n <= m for n, m in zip(target.shape, grid.shape, strict=True)):
+            own = " x ".join(f"{s:.3g}" for s in grid.spacing)
+            raise InputError(
+                f"{name}: target spacing {asked} mm is nowhere finer than the input's {own} mm; choose less"
+            )
+        need, free = math.prod(target.shape) * BYTES_PER_VOXEL, free_memory("cpu")
+        if need > free:
+            size = " x ".join(map(str, target.shape))
+            reason = f"{size} voxels at {asked} mm need {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+            raise InputError(f"{name}: {reason}; choose a larger --target_spacing")
+        return target
 
     def _wanted(self, grid: Grid, axcodes: str | None) -> Sequence[float]:
         """Target spacing in the order of the canonical axes."""
@@ -94,6 +116,15 @@ class ToTargetGridd(MapTransform):
             return self.spacing
         order = [next(i for i, code in enumerate(axcodes) if code in pair) for pair in ("LR", "PA", "IS")]
         return [self.spacing[i] for i in order]
+
+
+def _not_finer(source: torch.Tensor, grid: Grid, target: Grid) -> tuple[torch.Tensor, Grid]:
+    """The source with the axes on which it is finer than the target reduced to the target's voxels."""
+    shape = tuple(min(n, m) for n, m in zip(grid.shape, target.shape, strict=True))
+    if shape == grid.shape:
+        return source, grid
+    spacing = [s * n / m for s, n, m in zip(grid.spacing, grid.shape, shape, strict=True)]
+    return Acquisition().operator(grid.shape, shape)(source), target_grid(grid, spacing)
 
 
 class ProjectBackd(MapTransform):

@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 import torch
+from data import ROOT, SHARED, head, save
 from monai.bundle import ckpt_export, create_workflow, onnx_export, verify_metadata, verify_net_in_out
 
 from bundle.networks.super_resolver import load_super_resolver
-from data import ROOT, SHARED, head, save
 
 CONFIG, META = str(ROOT / "configs" / "inference.json"), str(ROOT / "configs" / "metadata.json")
 WEIGHTS = ROOT / "models" / "model.pt"
@@ -28,9 +28,7 @@ def test_the_network_takes_and_gives_what_the_metadata_say():
 
 def test_the_torchscript_export_gives_the_same_numbers(tmp_path):
     path = tmp_path / "model.ts"
-    ckpt_export(
-        net_id="network_def", filepath=str(path), ckpt_file=str(WEIGHTS), meta_file=META, config_file=CONFIG
-    )
+    ckpt_export(net_id="network_def", filepath=str(path), ckpt_file=str(WEIGHTS), meta_file=META, config_file=CONFIG)
     image = torch.rand(1, 1, 24, 32, 16)
     with torch.no_grad():
         assert torch.allclose(torch.jit.load(str(path))(image), load_super_resolver(WEIGHTS)(image), atol=1e-5)
@@ -40,9 +38,7 @@ def test_the_onnx_export_gives_the_same_numbers(tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     path = tmp_path / "model.onnx"
-    onnx_export(
-        net_id="network_def", filepath=str(path), ckpt_file=str(WEIGHTS), meta_file=META, config_file=CONFIG
-    )
+    onnx_export(net_id="network_def", filepath=str(path), ckpt_file=str(WEIGHTS), meta_file=META, config_file=CONFIG)
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     image = torch.rand([n if isinstance(n, int) else 8 for n in session.get_inputs()[0].shape])
     result = session.run(None, {session.get_inputs()[0].name: image.numpy()})[0]

@@ -4,16 +4,15 @@ import json
 import re
 
 import pytest
+from data import ROOT
 from monai.bundle import ConfigComponent, ConfigParser
 from monai.bundle.config_item import ComponentLocator
-
-from data import ROOT
 
 CONFIGS = sorted(p for p in (ROOT / "configs").glob("*.json") if p.name not in ("metadata.json", "datalist.json"))
 REQUIRED = {
     "inference.json": "bundle_root device dataset_dir dataset evaluator network_def inferer output_dir",
-    "train.json": "bundle_root device dataset_dir network_def loss optimizer train#trainer#max_epochs train#dataset#data "
-    "train#inferer train#handlers validate#evaluator validate#dataset#data validate#inferer",
+    "train.json": "bundle_root device dataset_dir network_def loss optimizer train#trainer#max_epochs train#inferer "
+    "train#dataset#data train#handlers validate#evaluator validate#dataset#data validate#inferer",
 }
 
 

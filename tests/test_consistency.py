@@ -1,11 +1,11 @@
 import pytest
 import torch
+from data import head
 
 from bundle.consistency import back_project, default_operator, noise_level, project_back
 from bundle.geometry import resample
 from bundle.metrics import psnr
 from bundle.simulation.acquisition import rician
-from data import head
 
 TRUTH = torch.from_numpy(head((48, 48, 48)))[None, None] / 600
 OPERATOR = default_operator((48, 48, 48), (24, 24, 24))

@@ -1,11 +1,11 @@
 import nibabel as nib
 import numpy as np
 import pytest
+from data import centre_of_mass, head, save
 
 from bundle.engines.enhance import list_items, preflight
 from bundle.errors import InputError
 from bundle.job import enhance
-from data import centre_of_mass, head, save
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from data import head, save
 
 from bundle.evaluation import classical_methods, compare, make_case, network_method, tune_back_projection, write_tables
 from bundle.networks.super_resolver import SuperResolver
 from bundle.simulation.acquisition import Acquisition
-from data import head, save
 
 
 @pytest.fixture

@@ -82,9 +82,7 @@ def test_the_edges_of_the_field_of_view_stay_for_any_affine(affine, shape, wante
     target = target_grid(grid, wanted)
     assert target.shape == tuple(max(1, round(n * s / w)) for n, s, w in zip(shape, grid.spacing, wanted, strict=True))
     for corner in np.ndindex(2, 2, 2):
-        edges = [
-            g.affine @ [*(c * n - 0.5 for c, n in zip(corner, g.shape, strict=True)), 1] for g in (grid, target)
-        ]
+        edges = [g.affine @ [*(c * n - 0.5 for c, n in zip(corner, g.shape, strict=True)), 1] for g in (grid, target)]
         assert np.allclose(edges[0], edges[1], atol=1e-9)
 
 

@@ -4,11 +4,11 @@ import sys
 import time
 
 import torch
+from data import ROOT, head, save
 from ignite.engine import Engine, Events
 
 from bundle.handlers import FitResidualStd, Resume, TrainingLog
 from bundle.networks.super_resolver import SuperResolver, encode_condition
-from data import ROOT, save, head
 
 
 def _trainer(module, folder, stop_after=None):

@@ -1,11 +1,11 @@
 import pytest
 import torch
+from data import small_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 
 from bundle.inferer import SuperResolutionInferer, tile_slices
-from data import small_network
 
 IMAGE = torch.rand(1, 1, 36, 40, 44, generator=torch.Generator().manual_seed(0))
 
@@ -20,7 +20,9 @@ def test_tiles_cover_everything_begin_on_multiples_of_eight_and_overlap(blocks, 
     shape, side, overlap = tuple(8 * n for n in blocks), 8 * side, 8 * overlap
     seen = torch.zeros(shape, dtype=torch.int)
     for tile in tile_slices(shape, side, overlap):
-        assert all(s.start % 8 == 0 and s.stop - s.start <= side and s.stop <= n for s, n in zip(tile, shape, strict=True))
+        assert all(
+            s.start % 8 == 0 and s.stop - s.start <= side and s.stop <= n for s, n in zip(tile, shape, strict=True)
+        )
         seen[tile] += 1
     assert int(seen.min()) >= 1
     starts = sorted({t[0].start for t in tile_slices(shape, side, overlap)})

@@ -1,11 +1,11 @@
 import pytest
 import torch
+from data import head
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bundle.errors import InputError
 from bundle.intensity import fit_intensity, percentiles
-from data import head
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

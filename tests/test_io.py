@@ -6,10 +6,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from data import head, save
 
 from bundle.errors import InputError
 from bundle.io import find_volumes, prepare_output, read_volume, replacing, result_name, write_json, write_volume
-from data import head, save
 
 OBLIQUE = np.array([[-0.9, 0.1, 0.2, 30], [0.1, 1.1, -0.2, -20], [0.15, 0.2, 1.4, 5], [0, 0, 0, 1.0]])
 

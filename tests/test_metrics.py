@@ -2,10 +2,10 @@ import math
 
 import pytest
 import torch
+from data import head
 from monai.metrics import SSIMMetric
 
 from bundle.metrics import data_range, head_mask, psnr, ssim
-from data import head
 
 
 def test_psnr_is_its_formula_and_looks_at_the_mask_only():

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from data import SHARED, head
 
 from bundle.io import read_volume
 from bundle.modality import modality_by_histogram, modality_by_name
-from data import SHARED, head
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 import json
 
 import pytest
+from data import ROOT
+from monai.bundle import ConfigWorkflow
 
 from bundle.errors import InputError
 from bundle.options import OPTIONS, parse_options
-from data import ROOT
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,21 @@ from data import ROOT
 def test_values_that_are_not_allowed_are_refused_with_what_is(given, words):
     with pytest.raises(InputError, match=words):
         parse_options(**given)
+
+
+@pytest.mark.parametrize(
+    ("base", "key", "words"),
+    [
+        ("train", "max_epoch", "did you mean max_epochs"),
+        ("inference", "max_epochs", "not a key of configs/inference.json"),
+    ],
+)
+def test_a_config_refuses_keys_that_its_base_does_not_know(base, key, words):
+    path = str(ROOT / "configs" / f"{base}.json")
+    given = {key: 3, "_own": 1, "tracking_uri": "x"}
+    workflow = ConfigWorkflow(path, workflow_type=base, logging_file=False, bundle_root=str(ROOT), **given)
+    with pytest.raises(SystemExit, match=words):
+        workflow.initialize()
 
 
 def test_text_is_read_strictly():

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from data import small_network
 
 from bundle.errors import InputError
 from bundle.networks.super_resolver import SIZES, SuperResolver, encode_condition, load_super_resolver
-from data import small_network
 
 IMAGE = torch.rand(1, 1, 20, 24, 28, generator=torch.Generator().manual_seed(0))
 

@@ -4,10 +4,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from data import centre_of_mass, head, save
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.transforms import Compose, Orientationd
 
+from bundle.errors import InputError
 from bundle.transforms import (
     LoadVolumed,
     ProjectBackd,
@@ -17,14 +19,15 @@ from bundle.transforms import (
     ToTargetGridd,
     factor_warnings,
 )
-from data import centre_of_mass, head, save
 
 
 def _there_and_back(path, folder, spacing=None, channels=1):
     """The main job with a network that does nothing."""
     weights = folder / "weights.pt"
     weights.write_bytes(b"w")
-    there = Compose([LoadVolumed("image"), Orientationd("image", axcodes="RAS", labels=None), ToTargetGridd("image", spacing)])
+    there = Compose(
+        [LoadVolumed("image"), Orientationd("image", axcodes="RAS", labels=None), ToTargetGridd("image", spacing)]
+    )
     item = there({"image": str(path)})
     image = item["image"]
     item["pred"] = image.repeat(channels, 1, 1, 1)
@@ -96,3 +99,20 @@ def test_another_contrast_is_not_projected_back(tmp_path):
     item["condition"] = item["condition"].clone()
     item["condition"][0] = 1
     assert torch.equal(ProjectBackd("pred")({**item, "pred": item["pred"].clone()})["pred"], item["pred"])
+
+
+def test_axes_finer_than_the_target_are_reduced_and_the_others_sharpened(tmp_path):
+    path = save(tmp_path / "scan.nii.gz", head((60, 60, 20)), np.diag([0.4, 0.4, 2.0, 1]))
+    result = nib.load(_there_and_back(path, tmp_path, (0.5, 0.5, 0.5))["result"])
+    assert result.shape == (48, 48, 80) and np.allclose(result.header.get_zooms(), 0.5)
+    assert np.allclose(centre_of_mass(path), centre_of_mass(tmp_path / "scan_desc-superres.nii.gz"), atol=0.2)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "words"), [((2, 1, 1), "nowhere finer"), ((0.1, 0.1, 0.1), "larger --target_spacing")]
+)
+def test_targets_that_make_no_sense_are_refused(tmp_path, spacing, words, monkeypatch):
+    monkeypatch.setattr("bundle.transforms.free_memory", lambda device: 2**28)
+    path = save(tmp_path / "scan.nii.gz", head((24, 24, 20)))
+    with pytest.raises(InputError, match=words):
+        ToTargetGridd("image", spacing)(LoadVolumed("image")({"image": str(path)}))

@@ -104,14 +104,14 @@ class Enhancer(SupervisedEvaluator):
             output = {}
         return output
 
-    def run(self) -> None:
+    def run(self, global_epoch: int = 1) -> None:
         """Work through the cohort.
 
         Raises:
             SystemExit: volumes were refused; the message lists them.
         """
         if len(self.data_loader) > 0:
-            super().run()
+            super().run(global_epoch)
         if self.refused:
             lines = "\n".join(f"error: {message}" for _, message in self.refused)
             total = len(self.data_loader)
