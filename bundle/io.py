@@ -4,8 +4,10 @@ import hashlib
 import json
 import os
 import re
+import struct
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -135,7 +137,26 @@ def write_volume(path: Path, volume: np.ndarray, affine: np.ndarray, codes: tupl
     image.set_sform(affine, code=codes[1] or codes[0] or 1)
     image.header.set_xyzt_units("mm")
     with replacing(path) as temporary:
-        image.to_filename(temporary)
+        temporary.write_bytes(compress(image.to_bytes()))
+
+
+def compress(content: bytes, chunk: int = 2**22) -> bytes:
+    """Gzip as one member, its chunks compressed in parallel and joined at byte borders, as pigz does.
+
+    A large result is compressed in a fraction of the time, and every reader of gzip takes it.
+    """
+    view = memoryview(content)
+    starts = range(0, len(view), chunk)
+
+    def deflate(start: int) -> bytes:
+        stream = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+        last = start + chunk >= len(view)
+        return stream.compress(view[start : start + chunk]) + stream.flush(zlib.Z_FINISH if last else zlib.Z_SYNC_FLUSH)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        parts = list(pool.map(deflate, starts))
+    header = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff"
+    return b"".join([header, *parts, struct.pack("<II", zlib.crc32(view), len(view) % 2**32)])
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 import gzip
 import os
+import zlib
 from pathlib import Path
 
 import nibabel as nib
@@ -9,7 +10,16 @@ import SimpleITK as sitk
 from data import head, save
 
 from bundle.errors import InputError
-from bundle.io import find_volumes, prepare_output, read_volume, replacing, result_name, write_json, write_volume
+from bundle.io import (
+    compress,
+    find_volumes,
+    prepare_output,
+    read_volume,
+    replacing,
+    result_name,
+    write_json,
+    write_volume,
+)
 
 OBLIQUE = np.array([[-0.9, 0.1, 0.2, 30], [0.1, 1.1, -0.2, -20], [0.15, 0.2, 1.4, 5], [0, 0, 0, 1.0]])
 
@@ -105,3 +115,19 @@ def test_an_output_that_cannot_be_a_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match="cannot write here"):
         prepare_output(tmp_path / "file" / "folder")
     assert prepare_output(tmp_path / "new" / "folder").is_dir()
+
+
+@pytest.mark.parametrize("size", [1, 5000, 2**16, 2**16 + 1, 200_000])
+def test_parallel_compression_is_plain_gzip(size):
+    content = np.random.default_rng(0).integers(0, 9, size, np.uint8).tobytes()
+    packed = compress(content, chunk=2**16)
+    assert gzip.decompress(packed) == content
+    stream = zlib.decompressobj(wbits=31)  # one member: a reader that stops at its end has everything
+    assert stream.decompress(packed) == content and stream.eof and not stream.unused_data
+
+
+def test_itk_reads_what_is_written(tmp_path):
+    write_volume(tmp_path / "out.nii.gz", head((90, 90, 90)), np.diag([-0.5, -0.5, 0.5, 1.0]), (1, 1))
+    image = sitk.ReadImage(str(tmp_path / "out.nii.gz"))
+    assert np.array_equal(sitk.GetArrayFromImage(image).transpose(), head((90, 90, 90)))
+    assert image.GetSpacing() == pytest.approx((0.5, 0.5, 0.5))
