@@ -85,14 +85,14 @@ class Commands:
 
 
 def main() -> None:
-    """Entry point; a refused input is one line on standard error and exit status 2."""
+    """Entry point; a refused input is one line on standard error and exit status 1."""
     import fire
 
     try:
         fire.Fire(Commands(), name="spcdd")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -88,7 +88,6 @@ class RandRenderd(Randomizable, MapTransform):
     """
 
     BRAIN = ("GM", "WM", "pallidum", "brainstem", "choroid")
-
     ORDERS = {"T1w": {"CSF": 0.2, "GM": 0.6, "WM": 0.95}, "T2w": {"CSF": 0.95, "GM": 0.55, "WM": 0.35}}
 
     def __init__(
@@ -102,7 +101,7 @@ class RandRenderd(Randomizable, MapTransform):
         self.texture, self.blur, self.stripped = texture, blur, stripped
 
     def means(self, modality: str) -> np.ndarray:
-        """A mean per class, and the modality it stands for."""
+        """A mean per class."""
         means = self.R.uniform(0, 1, len(CLASSES))
         if modality in self.ORDERS:
             for index, name in enumerate(CLASSES):
@@ -201,6 +200,9 @@ class RandAcquired(Randomizable, MapTransform):
         item = dict(data)
         modality = item.get("modality", "other")
         sharp = item[self.keys[0]].float()
+        if min(sharp.shape[1:]) < self.size + 2 * self.margin:
+            need = f"size {self.size} + 2 x margin {self.margin}"
+            raise ValueError(f"crop of {tuple(sharp.shape[1:])} voxels is smaller than {need}")
         acquisition, factors = Acquisition(noise=0.01), [self.fixed] * 3
         generator = torch.Generator().manual_seed(int(self.R.randint(2**31)))
         if self.fixed is None:

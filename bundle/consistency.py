@@ -41,11 +41,11 @@ def project_back(high: Tensor, low: Tensor, operator: AcquisitionOperator, itera
 
     Args:
         high: (1, 1, D, H, W), result ``y``.
-        low: (1, 1, d, h, w), input ``x`` in the same units.
+        low: (1, 1, d, h, w), input ``x``, normalised.
         operator: the acquisition that is assumed between them.
         iterations: 0 leaves ``high`` alone.
     """
-    mask = low > 0.1 * low.amax()
+    mask = low > 0.1
     for _ in range(iterations):
         residual = low - operator(high)
         variance = noise_level(residual, mask) ** 2

@@ -18,29 +18,41 @@ def read_datalist(path: str, section: str, dataset_dir: str) -> list[dict]:
     An item holds ``image`` (file); it may hold ``kind`` (``sharp`` or ``label_map``), ``modality`` and ``weight``.
 
     Raises:
-        InputError: missing list or section, unknown kind.
+        InputError: missing list or section, an item without image or of unknown kind.
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such datalist")
-    sections = json.loads(Path(path).read_text())
-    if section not in sections:
-        raise InputError(f"{path}: no section {section!r}; it has {', '.join(sections)}")
-    items = [{**item, "image": str(Path(dataset_dir) / item["image"])} for item in sections[section]]
-    for item in items:
+    try:
+        sections = json.loads(Path(path).read_text())
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error})") from error
+    if not isinstance(sections, dict) or section not in sections:
+        raise InputError(f"{path}: no section {section!r}; a datalist is {{{section!r}: [{{'image': file}}, ...]}}")
+    items = []
+    for item in sections[section]:
+        if not isinstance(item, dict) or "image" not in item:
+            raise InputError(f"{path}: section {section!r} holds {item!r}; every item needs an 'image'")
         if item.get("kind", "sharp") not in KINDS:
             raise InputError(f"{path}: kind {item['kind']!r} of {item['image']}; allowed: {', '.join(KINDS)}")
+        items.append({**item, "image": str(Path(dataset_dir) / item["image"])})
     return items
 
 
-def check_files(items: Sequence[dict]) -> None:
-    """See that every item's file is there, before a training starts.
+def preflight(path: str, dataset_dir: str) -> None:
+    """See that the lists are sound and every file is there, before a training starts.
 
     Raises:
-        SystemExit: one is not; the message is one line.
+        SystemExit: they are not; the message is one line.
     """
-    for item in items:
-        if not Path(item["image"]).is_file():
-            raise SystemExit(f"error: {item['image']}: no such file; set --dataset_dir to the folder of the data")
+    try:
+        validation = read_datalist(path, "validation", dataset_dir)
+        for item in [*read_datalist(path, "training", dataset_dir), *validation]:
+            if not Path(item["image"]).is_file():
+                raise InputError(f"{item['image']}: no such file; set --dataset_dir to the folder of the data")
+        if any(item.get("kind") == "label_map" for item in validation):
+            raise InputError(f"{path}: a label map in 'validation'; only sharp volumes can be validated on")
+    except InputError as error:
+        raise SystemExit(f"error: {error}") from None
 
 
 def weighted_sampler(items: Sequence[dict], count: int) -> WeightedRandomSampler:

@@ -78,31 +78,30 @@ def draw(case: Case, images: dict[str, Tensor], rows: list[dict], path: Path) ->
     from matplotlib import pyplot as plt
     from matplotlib.patches import Rectangle
 
-    reference, (i, _, k) = case.reference, (n // 2 for n in case.reference.shape)
+    inside = case.mask.nonzero()
+    box = tuple(slice(max(0, int(a) - 4), int(b) + 5) for a, b in zip(inside.amin(0), inside.amax(0), strict=True))
+    reference = case.reference
     nearest = case.low[0, 0].repeat_interleave(2, 0).repeat_interleave(2, 1).repeat_interleave(2, 2)
     score = {row["method"]: f"{row['psnr']:.1f} dB" for row in rows}
+    gray, heat = {"cmap": "gray", "vmin": 0, "vmax": 1}, {"cmap": "inferno", "vmin": 0, "vmax": 0.25}
     columns = [
-        ("input, 2 mm", nearest), (f"cubic, {score['cubic']}", images["cubic"]),
-        (f"bundle, {score['bundle']}", images["bundle"]), ("reference, 1 mm", reference),
-        *((f"error of {name}", (images[name] - reference).abs()) for name in ("cubic", "bundle")),
-    ]  # fmt: skip
-    j = reference.shape[1] // 2 - 10
-    views = [
-        (lambda v: v[:, :, k + 4].T, (60, 16, 56, 56)),
-        (lambda v: v[:, j, :].T, (98, 30, 56, 56)),
-        (lambda v: v[i + 14, :, :].T, (30, 20, 56, 56)),
+        ("input, 2 mm", nearest, gray),
+        (f"cubic, {score['cubic']}", images["cubic"], gray),
+        (f"bundle, {score['bundle']}", images["bundle"], gray),
+        ("reference, 1 mm", reference, gray),
+        ("error of cubic", (images["cubic"] - reference).abs(), heat),
+        ("error of bundle", (images["bundle"] - reference).abs(), heat),
     ]
-    figure, axes = plt.subplots(
-        6, 6, figsize=(15, 16.5), facecolor="black", gridspec_kw={"height_ratios": [1.15, 1] * 3}
-    )
+    # slices of the cropped template, and corner and size of the detail: occipital cortex, hippocampus, cerebellum
+    views = [
+        (lambda v: v[:, :, 98].T, (38, 2, 52, 52)),
+        (lambda v: v[:, 83, :].T, (76, 30, 52, 52)),
+        (lambda v: v[90, :, :].T, (7, 20, 52, 52)),
+    ]
+    figure, axes = plt.subplots(6, 6, figsize=(15, 16.2), facecolor="black", height_ratios=[1.2, 1] * 3)
     for row, (cut, (x, y, w, h)) in enumerate(views):
-        for column, (title, volume) in enumerate(columns):
-            plane = np.asarray(cut(volume))
-            style = (
-                {"cmap": "inferno", "vmin": 0, "vmax": 0.25}
-                if "error" in title
-                else {"cmap": "gray", "vmin": 0, "vmax": 1}
-            )
+        for column, (title, volume, style) in enumerate(columns):
+            plane = np.asarray(cut(volume[box]))
             whole, detail = axes[2 * row, column], axes[2 * row + 1, column]
             whole.imshow(plane, origin="lower", **style)
             whole.add_patch(Rectangle((x, y), w, h, fill=False, color="deepskyblue", linewidth=0.8))

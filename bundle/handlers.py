@@ -16,7 +16,8 @@ class Resume:
     """Checkpoint every few epochs, and go on from it when the same command is started again.
 
     Writes ``checkpoint.pt`` (everything in ``state`` plus the epoch) and ``model.pt`` (the weights to ship) under a
-    temporary name first, so that a killed run leaves a whole file.
+    temporary name first, so that a killed run leaves a whole file. Attach it after what changes the state at the end
+    of an epoch, such as a learning-rate schedule.
 
     Args:
         state: name to object with ``state_dict`` and ``load_state_dict``.
@@ -41,6 +42,10 @@ class Resume:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         for name, part in self.state.items():
             part.load_state_dict(saved[name])
+        if saved["max_epochs"] != engine.state.max_epochs:
+            now, then = engine.state.max_epochs, saved["max_epochs"]
+            raise SystemExit(f"error: {path}: made with --max_epochs {then}, not {now}; choose another --output_dir")
+        torch.manual_seed(torch.initial_seed() + saved["epoch"])  # not the crops and noise of the first epoch again
         engine.state.epoch = saved["epoch"]
         engine.state.iteration = saved["epoch"] * engine.state.epoch_length
         engine.logger.info(f"going on from {path} after epoch {saved['epoch']}")
@@ -49,7 +54,9 @@ class Resume:
         """Write both files."""
         self.folder.mkdir(parents=True, exist_ok=True)
         parts = {name: part.state_dict() for name, part in self.state.items()}
-        _write(self.folder / "checkpoint.pt", {**parts, "epoch": engine.state.epoch})
+        _write(
+            self.folder / "checkpoint.pt", {**parts, "epoch": engine.state.epoch, "max_epochs": engine.state.max_epochs}
+        )
         _write(self.folder / "model.pt", {k: v.detach().cpu().clone() for k, v in self.weights.state_dict().items()})
 
 
@@ -86,7 +93,7 @@ class TrainingLog:
 
     Args:
         folder: of the TensorBoard event files.
-        validator: engine whose metrics are logged when they are new, or None.
+        validator: engine whose last metrics are logged, or None.
     """
 
     def __init__(self, folder: str, validator: Engine | None = None) -> None:

@@ -20,7 +20,7 @@ class SuperResolutionInferer(Inferer):
     """Few-step conditional diffusion of a whole volume.
 
     One noise field is drawn for the whole volume, and tiles are blended after every denoising step, so a tiled result
-    is the same sample as an untiled one up to the tiles' margins.
+    is nearly that of the whole volume: what differs is what a tile cannot see beyond its margin.
 
     Args:
         steps: denoising steps of a sample.
@@ -45,6 +45,8 @@ class SuperResolutionInferer(Inferer):
         amp: bool = True,
     ) -> None:
         super().__init__()
+        if overlap % _TILE_STEP or (tile is not None and (tile % _TILE_STEP or tile <= overlap)):
+            raise ValueError(f"tile {tile}, overlap {overlap}: multiples of 8, the tile larger than the overlap")
         self.steps, self.samples, self.temperature, self.seed = steps, samples, temperature, seed
         self.max_memory, self.tile, self.overlap, self.amp = max_memory, tile, overlap, amp
 
@@ -66,7 +68,7 @@ class SuperResolutionInferer(Inferer):
         volume = F.pad(image, padding, mode="replicate")
         if condition is None:
             condition = network.default_condition[None].expand(image.shape[0], -1)
-        context = network.context(F.avg_pool3d(volume, 4))
+        context = network.context(volume)
         draw = _Draw(self, network, volume, context, torch.as_tensor(condition).to(image))
         pred = self._combine(draw)[(..., *(slice(n) for n in shape))]
         return MetaTensor(pred, meta=inputs.meta) if isinstance(inputs, MetaTensor) else pred

@@ -27,7 +27,7 @@ class Intensity(NamedTuple):
 
 
 def percentiles(volume: Tensor, q: tuple[float, ...]) -> list[float]:
-    """Percentiles ``q`` (0 to 100) of the finite voxels, from an even subsample of large volumes."""
+    """Percentiles ``q`` (0 to 100) of the voxels, from an even subsample of large volumes."""
     flat = volume.detach().reshape(-1)
     flat = flat[:: max(1, flat.numel() // _SAMPLES)].float().cpu().numpy()
     return [float(v) for v in np.percentile(flat, q)]

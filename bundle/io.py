@@ -5,6 +5,7 @@ import json
 import os
 import re
 import struct
+import tempfile
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,8 +23,11 @@ from .errors import InputError
 from .geometry import check_grid
 
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha")
-RESULT = "desc-superres"
-_UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, zlib.error, nib.filebasedimages.ImageFileError)
+RESULT, UNCERTAINTY = "desc-superres", "desc-uncertainty"  # parts of the names of results
+_UNREADABLE = (
+    *(OSError, EOFError, ValueError, RuntimeError, MemoryError, zlib.error),
+    *(nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError),
+)
 
 
 def split_name(path: Path) -> tuple[str, str]:
@@ -37,20 +41,23 @@ def split_name(path: Path) -> tuple[str, str]:
 def find_volumes(source: str | os.PathLike) -> list[Path]:
     """Volumes named by ``source``: the file itself, or all files of a folder (not of its subfolders), sorted.
 
-    Results of an earlier run are left out.
+    Hidden files and the results of an earlier run are left out.
 
     Raises:
         InputError: nothing there, an unknown kind of file, or a folder without volumes.
     """
-    path = Path(source)
-    kinds = ", ".join(EXTENSIONS)
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
-    if path.is_file():
-        if not split_name(path)[1]:
-            raise InputError(f"{path}: not a volume by its name; allowed are {kinds}")
-        return [path]
-    found = sorted(p for p in path.iterdir() if p.is_file() and split_name(p)[1] and RESULT not in p.name)
+    path, kinds = Path(source), ", ".join(EXTENSIONS)
+    try:
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+        found = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    except OSError as error:
+        raise InputError(f"{str(path)[:200]}: cannot be looked at ({error.strerror})") from error
+    if not path.is_dir() and not split_name(path)[1]:
+        raise InputError(f"{path}: not a volume by its name; allowed are {kinds}")
+    if path.is_dir():
+        found = [p for p in found if split_name(p)[1] and not p.name.startswith(".")]
+        found = [p for p in found if not any(part in p.name for part in (RESULT, UNCERTAINTY))]
     if not found:
         raise InputError(f"{path}: no volume in this folder; looked for {kinds}")
     return found
@@ -66,7 +73,7 @@ def result_name(path: Path, part: str = RESULT) -> str:
 def read_volume(path: str | os.PathLike) -> MetaTensor:
     """A 3D volume as MetaTensor (1, D, H, W), float32, with its affine to world mm (RAS+) and its NIfTI form codes.
 
-    The header is checked before the voxels are read.
+    The header of a NIfTI is checked before its voxels are read.
 
     Raises:
         InputError: missing, unreadable, not 3D, a header that no brain volume has (see ``check_grid``).
@@ -180,9 +187,8 @@ def prepare_output(folder: str | os.PathLike) -> Path:
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / "writable") as temporary:
-            temporary.touch()
-        (folder / "writable").unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise InputError(f"{folder}: cannot write here ({error.strerror}); choose another output folder") from error
     return folder

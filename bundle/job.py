@@ -1,6 +1,7 @@
 """The commands' work: each runs what the configs describe."""
 
 import logging
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ def enhance(path: str, output_dir: str, **options: Any) -> None:
         SystemExit: volumes were refused; the message lists them.
     """
     parse_options(**options)
-    find_volumes(path)
+    if not (ROOT / "configs").is_dir():
+        raise InputError(f"{ROOT}: no configs here; install the bundle from a clone with pip install -e")
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)  # "logging file is set to False"
     workflow = ConfigWorkflow(
         config_file=str(ROOT / "configs" / "inference.json"),
@@ -57,6 +59,13 @@ def evaluate(
     for name in protocols:
         if name not in PROTOCOLS:
             raise InputError(f"--protocols {name!r}: allowed are {', '.join(PROTOCOLS)}")
+    try:
+        factors = [tuple(operator.index(n) for n in (d, h, w)) for d, h, w in factors]  # whole numbers only
+        sound = min(n for f in factors for n in f) > 0
+    except (TypeError, ValueError):
+        sound = False
+    if not sound:
+        raise InputError(f"--factors {factors}: allowed are lists of three whole numbers: [[2,2,2],[1,1,3]]")
     if data.endswith(".json"):
         paths = [item["image"] for item in read_datalist(data, section, dataset_dir)]
     else:

@@ -148,6 +148,10 @@ def parse_options(**given: Any) -> dict[str, Any]:
         )
     if options["steps"] is None:
         options["steps"] = 4 if options["temperature"] > 0 else 1
+    if options["temperature"] > 0 and options["steps"] < 2:
+        raise InputError(
+            f"--steps {options['steps']}: one step gives the mean whatever the noise; samples need 2 or more"
+        )
     if options["temperature"] == 0 and options["steps"] > 1:
         raise InputError(
             f"--steps {options['steps']} --temperature 0: temperature 0 is one step; raise the temperature"
@@ -166,7 +170,7 @@ _TRACKING = ("tracking_uri", "experiment_name", "run_name", "save_execute_config
 
 
 def check(base: str, bundle_root: str) -> None:
-    """Refuse a config with unknown top-level keys, and bad options of an inference: one line, exit status 2.
+    """Refuse a config with unknown top-level keys, and bad options of an inference: one line, exit status 1.
 
     The first entry of every base config's ``initialize``. MONAI takes any ``--name value`` and adds it to the config,
     so a misspelt option would change nothing, in silence. An expression in a config is told nothing of the config
@@ -183,6 +187,8 @@ def check(base: str, bundle_root: str) -> None:
     if frame is None:  # read by something that takes single parts of a config
         return
     config = frame.f_locals["self"].parser.config
+    if not (Path(bundle_root) / "configs" / base).is_file():
+        raise SystemExit(f"error: {bundle_root}: no configs/{base} here; set --bundle_root to the folder of the bundle")
     bases = {"inference.json", "train.json"} - {base}
     known = set(_TRACKING)
     for path in (Path(bundle_root) / "configs").glob("*.json"):

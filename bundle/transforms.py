@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, Orientation
+from monai.transforms import MapTransform
 
 from . import __version__
 from .compute import free_memory
@@ -18,19 +19,20 @@ from .consistency import default_operator, project_back
 from .errors import InputError
 from .geometry import Grid, default_spacing, resample, target_grid
 from .intensity import Intensity, fit_intensity
-from .io import read_volume, result_name, sha256, write_json, write_volume
+from .io import UNCERTAINTY, read_volume, result_name, sha256, write_json, write_volume
 from .modality import modality_by_histogram, modality_by_name
 from .networks.super_resolver import MODALITIES, encode_condition
 from .simulation.acquisition import Acquisition
 
-TRAINED_FACTORS = (4.0, 8.0)  # largest in plane and through plane
+TRAINED_FACTORS = ((4.0, 4.0), (8.0, 2.0))  # largest on one axis, and on the other two
 BYTES_PER_VOXEL = 60  # of the target, held at the peak besides the network's activations
 
 
 class LoadVolumed(MapTransform):
     """Replace a path by its volume (see :func:`bundle.io.read_volume`).
 
-    Writes ``path``, ``started`` (seconds) and ``axcodes`` (the orientation to go back to) beside it.
+    Writes ``path``, ``started`` (seconds), ``axes`` (nibabel's orientation array of the file, to go back to) and
+    ``spacing`` (mm along the axes of the file) beside it.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict:
@@ -38,7 +40,8 @@ class LoadVolumed(MapTransform):
         for key in self.key_iterator(item):
             item["path"], item["started"] = str(item[key]), time.time()
             item[key] = read_volume(item[key])
-            item["axcodes"] = "".join(nib.aff2axcodes(item[key].affine.numpy()))
+            item["axes"] = torch.from_numpy(nib.io_orientation(item[key].affine.numpy()))
+            item["spacing"] = item[key].pixdim
         return item
 
 
@@ -74,7 +77,7 @@ class ToTargetGridd(MapTransform):
             volume = item[key]
             name = item.get("path", str(key))
             grid = Grid(tuple(volume.shape[1:]), volume.affine.numpy())
-            target = self._target(grid, item.get("axcodes"), name)
+            target = self._target(grid, item["axes"], name)
             plain = volume.as_tensor()
             intensity = fit_intensity(plain, name)
             modality = self.modality
@@ -91,9 +94,9 @@ class ToTargetGridd(MapTransform):
             item["condition"] = encode_condition(self.contrast, modality, factors)
         return item
 
-    def _target(self, grid: Grid, axcodes: str | None, name: str) -> Grid:
+    def _target(self, grid: Grid, axes: torch.Tensor, name: str) -> Grid:
         """Target grid, if it makes sense and fits."""
-        wanted = self._wanted(grid, axcodes)
+        wanted = self._wanted(grid, axes)
         target = target_grid(grid, wanted)
         asked = " x ".join(f"{s:.3g}" for s in wanted)
         if all(n <= m for n, m in zip(target.shape, grid.shape, strict=True)):
@@ -108,14 +111,12 @@ class ToTargetGridd(MapTransform):
             raise InputError(f"{name}: {reason}; choose a larger --target_spacing")
         return target
 
-    def _wanted(self, grid: Grid, axcodes: str | None) -> Sequence[float]:
+    def _wanted(self, grid: Grid, axes: torch.Tensor) -> Sequence[float]:
         """Target spacing in the order of the canonical axes."""
         if self.spacing is None:
             return default_spacing(grid.spacing)
-        if axcodes is None or len(set(self.spacing)) == 1:
-            return self.spacing
-        order = [next(i for i, code in enumerate(axcodes) if code in pair) for pair in ("LR", "PA", "IS")]
-        return [self.spacing[i] for i in order]
+        wanted = dict(zip(axes[:, 0].int().tolist(), self.spacing, strict=True))
+        return [wanted[axis] for axis in range(3)]
 
 
 def _not_finer(source: torch.Tensor, grid: Grid, target: Grid) -> tuple[torch.Tensor, Grid]:
@@ -144,10 +145,10 @@ class ProjectBackd(MapTransform):
         for key in self.key_iterator(item):
             if item["condition"][0] > 0:  # another contrast than the input's
                 continue
-            low = torch.as_tensor(item["source"].as_tensor())[None]
-            high = item[key].as_tensor()[None, :1].to(low)
+            high = item[key].as_tensor()[None, :1]
+            low = item["source"].as_tensor()[None].to(high)
             operator = default_operator(tuple(high.shape[2:]), tuple(low.shape[2:]))
-            item[key][:1] = project_back(high, low, operator, self.iterations)[0].to(item[key].device)
+            item[key][:1] = project_back(high, low, operator, self.iterations)[0]
         return item
 
 
@@ -164,12 +165,17 @@ class RestoreIntensityd(MapTransform):
 
 
 class RestoreOrientationd(MapTransform):
-    """Back to the axes of the file."""
+    """Back from canonical axes to those of the file."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict:
         item = dict(data)
         for key in self.key_iterator(item):
-            item[key] = Orientation(axcodes=item["axcodes"], labels=None)(item[key])
+            volume = item[key]
+            canonical = nib.orientations.axcodes2ornt("RAS")
+            back = nib.orientations.ornt_transform(canonical, item["axes"].cpu().numpy())
+            affine = volume.affine.numpy() @ nib.orientations.inv_ornt_aff(back, volume.shape[1:])
+            array = np.stack([nib.apply_orientation(channel, back) for channel in volume.cpu().numpy()])
+            item[key] = MetaTensor(torch.from_numpy(array), affine=torch.from_numpy(affine))
         return item
 
 
@@ -196,18 +202,21 @@ class SaveResultd(MapTransform):
             codes = tuple(int(c) for c in item["source"].meta["form_codes"])
             target = self.folder / result_name(path)
             if len(pred) > 1:
-                uncertainty = self.folder / result_name(path, "desc-uncertainty")
+                uncertainty = self.folder / result_name(path, UNCERTAINTY)
                 write_volume(uncertainty, pred[1].numpy().astype("float32"), affine, codes)
-            write_json(target.with_name(target.name.replace(".nii.gz", ".json")), self.sidecar(item, pred))
+            sidecar = self.sidecar(item)
+            for warning in sidecar["Warnings"]:
+                print(f"warning: {path.name}: {warning}")
+            write_json(target.with_name(target.name.replace(".nii.gz", ".json")), sidecar)
             write_volume(target, pred[0].numpy().astype("float32"), affine, codes)
             item["result"] = str(target)
         return item
 
-    def sidecar(self, item: Mapping[Hashable, Any], pred: MetaTensor) -> dict[str, Any]:
+    def sidecar(self, item: Mapping[Hashable, Any]) -> dict[str, Any]:
         """Everything needed to know how a result came about."""
         self._sha256 = self._sha256 or sha256(self.weights)
-        source = item["source"]
-        factors = [round(2.0 ** float(v), 4) for v in item["condition"][3:]]
+        canonical = [round(2.0 ** float(v), 4) for v in item["condition"][3:]]
+        factors = [canonical[axis] for axis in item["axes"][:, 0].int().tolist()]
         modality = MODALITIES[int(item["condition"][1] + 2 * item["condition"][2])]
         return {
             "Description": "Super-resolved volume; research use only, not for diagnosis",
@@ -221,7 +230,7 @@ class SaveResultd(MapTransform):
             "Options": self.options,
             "Modality": modality,
             "Contrast": "7T" if item["condition"][0] > 0 else "input",
-            "SourceSpacing": [round(float(s), 4) for s in source.pixdim],
+            "SourceSpacing": [round(float(s), 4) for s in item["spacing"]],
             "Factors": factors,
             "Degradation": "Gaussian point-spread function, full width at half maximum of one input voxel per axis",
             "Warnings": factor_warnings(factors),
@@ -230,10 +239,10 @@ class SaveResultd(MapTransform):
 
 
 def factor_warnings(factors: Sequence[float]) -> list[str]:
-    """Warnings about factors that lie beyond the training range."""
-    in_plane, through = TRAINED_FACTORS
-    ordered = sorted(factors)
-    if ordered[1] > in_plane * 1.01 or ordered[2] > through * 1.01:
+    """Warnings about factors that lie beyond the training range, :data:`TRAINED_FACTORS`."""
+    _, second, largest = sorted(factors)
+    if all(largest > most * 1.01 or second > others * 1.01 for most, others in TRAINED_FACTORS):
         text = " x ".join(f"{f:.3g}" for f in factors)
-        return [f"factors {text} are beyond those of training ({in_plane:g} in plane, {through:g} through plane)"]
+        ranges = " or ".join(f"{most:g} on one axis and {others:g} on the others" for most, others in TRAINED_FACTORS)
+        return [f"factors {text} are beyond those of training (at most {ranges})"]
     return []

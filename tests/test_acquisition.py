@@ -50,12 +50,6 @@ def test_truncation_removes_high_frequencies_only():
     assert float((matrix @ fast).abs().max()) < 1e-4
 
 
-def test_the_adjoint_is_the_adjoint():
-    operator = Acquisition(truncation=(0.8, 1, 1)).operator((20, 24, 18), (10, 8, 18))
-    x, y = torch.randn(1, 1, 20, 24, 18), torch.randn(1, 1, 10, 8, 18)
-    assert float((operator(x) * y).sum()) == pytest.approx(float((x * operator.adjoint(y)).sum()), rel=1e-3, abs=1e-3)
-
-
 def test_the_same_seed_gives_the_same_noise_and_zero_noise_none():
     volume = torch.rand(1, 1, 20, 20, 20)
     noisy = Acquisition(noise=0.05)

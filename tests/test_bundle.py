@@ -55,7 +55,9 @@ def test_the_workflow_has_all_properties(kind, monkeypatch):
 
 
 def test_weights_are_plain_and_small():
-    for path in (ROOT / "models").glob("*.pt"):
+    files = list((ROOT / "models").glob("*.pt"))
+    assert WEIGHTS in files
+    for path in files:
         assert path.stat().st_size < 16 * 2**20
         assert all(isinstance(v, torch.Tensor) for v in torch.load(path, weights_only=True).values())
 

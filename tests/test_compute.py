@@ -14,6 +14,15 @@ def test_devices_that_are_not_there_are_refused():
         assert pick_device(None) == torch.device("cpu")
 
 
+def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):
+    (tmp_path / "memory.max").write_text("5000\n")
+    (tmp_path / "memory.current").write_text("2000\n")
+    monkeypatch.setattr("bundle.compute._CGROUP", tmp_path)
+    assert free_memory("cpu") == 3000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_memory("cpu") > 2**26
+
+
 def test_precision_can_be_switched_off():
     with autocast("cpu", enabled=False):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32

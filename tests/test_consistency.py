@@ -34,3 +34,13 @@ def test_the_truth_is_left_alone_and_noise_is_not_put_back():
     noisy = rician(OPERATOR(TRUTH), 0.05, torch.Generator().manual_seed(0))
     projected, undamped = project_back(TRUTH, noisy, OPERATOR), TRUTH + OPERATOR.upsample(noisy - OPERATOR(TRUTH))
     assert _psnr(projected) > _psnr(undamped) + 5
+
+
+def test_a_hot_voxel_does_not_switch_the_damping_off():
+    noisy = rician(OPERATOR(TRUTH), 0.05, torch.Generator().manual_seed(0))
+    calm = project_back(TRUTH, noisy, OPERATOR)
+    noisy[..., 12, 12, 12] = 30.0
+    spiked = project_back(TRUTH, noisy, OPERATOR)
+    away = torch.ones_like(MASK)
+    away[8:42, 8:42, 8:42] = False
+    assert float((spiked - calm)[0, 0][away].abs().max()) < 0.02

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from bundle.data import check_files, read_datalist, weighted_sampler
+from bundle.data import preflight, read_datalist, weighted_sampler
 from bundle.errors import InputError
 
 
@@ -19,14 +19,30 @@ def test_lists_that_cannot_be_used_are_refused(tmp_path):
         read_datalist(_list(tmp_path), "test", ".")
     with pytest.raises(InputError, match="kind 'blurred'"):
         read_datalist(_list(tmp_path, kind="blurred"), "training", ".")
+    (tmp_path / "list.json").write_text('{"training": [{"file": 1}]}')
+    with pytest.raises(InputError, match="every item needs an 'image'"):
+        read_datalist(str(tmp_path / "list.json"), "training", ".")
+    (tmp_path / "list.json").write_text("{")
+    with pytest.raises(InputError, match="not JSON"):
+        read_datalist(str(tmp_path / "list.json"), "training", ".")
 
 
 def test_only_the_image_is_a_path(tmp_path):
     (tmp_path / "sharp").mkdir()
     items = read_datalist(_list(tmp_path, kind="sharp", weight=2), "training", str(tmp_path))
     assert items == [{"image": str(tmp_path / "a" / "x.nii"), "kind": "sharp", "weight": 2}]
+
+
+def test_a_training_that_cannot_start_is_refused_with_one_line(tmp_path):
+    with pytest.raises(SystemExit, match="no section 'validation'"):
+        preflight(_list(tmp_path), str(tmp_path))
+    content = {"training": [{"image": "x.nii"}], "validation": [{"image": "x.nii", "kind": "label_map"}]}
+    (tmp_path / "list.json").write_text(json.dumps(content))
     with pytest.raises(SystemExit, match="x.nii: no such file; set --dataset_dir"):
-        check_files(items)
+        preflight(str(tmp_path / "list.json"), str(tmp_path))
+    (tmp_path / "x.nii").touch()
+    with pytest.raises(SystemExit, match="only sharp volumes can be validated on"):
+        preflight(str(tmp_path / "list.json"), str(tmp_path))
 
 
 def test_weights_decide_how_often_an_item_is_drawn():

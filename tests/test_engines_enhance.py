@@ -1,10 +1,10 @@
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from data import centre_of_mass, head, save
 
-from bundle.engines.enhance import list_items, preflight
-from bundle.errors import InputError
+from bundle.engines.enhance import preflight
 from bundle.job import enhance
 
 
@@ -76,22 +76,78 @@ def test_little_memory_means_tiles_and_nearly_the_same_result(tmp_path):
     assert not np.array_equal(one, two) and np.abs(one - two).max() < 0.03 * np.ptp(one)
 
 
+def _datatype_code(path):
+    save(path, head((20, 20, 20)))
+    content = bytearray(path.read_bytes())
+    content[70:72] = (9999).to_bytes(2, "little")
+    path.write_bytes(content)
+
+
+def _absurd_dimensions(path):
+    save(path, head((20, 20, 20)))
+    content = bytearray(path.read_bytes())
+    content[42:48] = (32000).to_bytes(2, "little") * 3
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda p: None, "no such file or folder"),
+        (lambda p: p.mkdir(), "no volume in this folder"),
+        (lambda p: p.write_text("text"), "cannot be read as an image"),
+        (lambda p: p.touch(), "the file is empty"),
+        (lambda p: save(p, np.full((20, 20, 20), np.inf, np.float32)), "NaN or Inf"),
+        (lambda p: save(p, np.ones((20, 20, 20), np.float32)), "same value"),
+        (lambda p: save(p, head((20, 20, 1))[..., 0]), "2 axes"),
+        (lambda p: save(p, np.stack([head((20, 20, 20))] * 2, -1)), "4 axes"),
+        (lambda p: save(p, head((20, 20, 12))), "at least 16"),
+        (lambda p: save(p, head((20, 20, 20)), np.diag([30.0, 1, 1, 1])), "outside 0.1 to 15"),
+        (lambda p: save(p, head((20, 20, 20)), np.diag([0.05, 0.05, 0.05, 1])), "outside 0.1 to 15"),
+        (_datatype_code, "cannot be read as an image"),
+        (_absurd_dimensions, "cannot be read as an image|memory"),
+    ],
+)
+def test_bad_input_ends_the_job_with_one_line_and_no_file(tmp_path, make, words):
+    path, out = tmp_path / "bad_T1w.nii", tmp_path / "out"
+    make(path)
+    with pytest.raises(SystemExit, match=words) as ended:
+        enhance(str(path), str(out))
+    message = str(ended.value)
+    assert message.startswith("error: ") and "bad_T1w.nii" in message and "\n" not in message
+    assert not out.exists() or not list(out.iterdir())
+
+
+def test_results_and_hidden_files_of_an_earlier_run_are_no_input(tmp_path):
+    save(tmp_path / "a_T1w.nii.gz", head((20, 20, 20)))
+    for name in ("._a_T1w.nii.gz", ".77.a_T1w_desc-uncertainty.nii.gz"):
+        (tmp_path / name).touch()
+    enhance(str(tmp_path), str(tmp_path), samples=2, steps=2)
+    names = sorted(p.name for p in tmp_path.iterdir())
+    enhance(str(tmp_path), str(tmp_path), samples=2, steps=2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
+    assert "a_T1w_desc-uncertainty.nii.gz" in names
+
+
 def test_two_inputs_with_one_result_are_refused(tmp_path):
     for name in ("a.nii", "a.nii.gz"):
         save(tmp_path / name, head((20, 20, 20)))
-    with pytest.raises(InputError, match="would both become a_desc-superres.nii.gz"):
-        list_items(str(tmp_path), str(tmp_path / "out"), overwrite=False)
+    with pytest.raises(SystemExit, match="would both become a_desc-superres.nii.gz"):
+        enhance(str(tmp_path), str(tmp_path / "out"))
 
 
 def test_what_can_be_refused_early_is(tmp_path):
     save(tmp_path / "a.nii", head((20, 20, 20)))
-    source = str(tmp_path / "a.nii")
-    (tmp_path / "file").touch()
+    source, weights = str(tmp_path / "a.nii"), tmp_path / "w.pt"
+    torch.save({}, weights)
+    (tmp_path / "file").write_text("version https://git-lfs")
     for arguments, words in (
         ((None, "out", "w", None), "--input is missing"),
-        ((source, "out", str(tmp_path / "w.pt"), None), "the weights belong there"),
-        ((source, "out", source, "abacus"), "device 'abacus' is unknown"),
-        ((source, str(tmp_path / "file" / "x"), source, "cpu"), "cannot write here"),
+        ((source, "out", str(tmp_path / "gone.pt"), None), "the weights belong there"),
+        ((source, "out", str(tmp_path / "file"), None), "these are not weights"),
+        ((source, "out", str(weights), "abacus"), "--device abacus: allowed"),
+        ((source, "out", str(weights), True), "--device True: allowed"),
+        ((source, str(tmp_path / "file" / "x"), str(weights), "cpu"), "cannot write here"),
     ):
         with pytest.raises(SystemExit, match=words):
             preflight(*arguments)

@@ -3,9 +3,11 @@ import subprocess
 import sys
 import time
 
+import pytest
 import torch
 from data import ROOT, head, save
 from ignite.engine import Engine, Events
+from monai.handlers import LrScheduleHandler
 
 from bundle.handlers import FitResidualStd, Resume, TrainingLog
 from bundle.networks.super_resolver import SuperResolver, encode_condition
@@ -18,8 +20,14 @@ def _trainer(module, folder, stop_after=None):
         return {"loss": 1.0}
 
     trainer = Engine(update)
-    trainer.optimizer = torch.optim.SGD(module.parameters(), 0.1)
-    Resume({"network": module, "optimizer": trainer.optimizer}, module, folder, every=1).attach(trainer)
+    trainer.optimizer = torch.optim.SGD(module.parameters(), 1.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(trainer.optimizer, T_max=4)
+    LrScheduleHandler(schedule, print_lr=False).attach(trainer)
+    state = {"network": module, "optimizer": trainer.optimizer, "lr_scheduler": schedule}
+    Resume(state, module, folder, every=1).attach(trainer)
+    trainer.rates, trainer.drawn = [], []
+    trainer.add_event_handler(Events.EPOCH_STARTED, lambda e: e.rates.append(e.optimizer.param_groups[0]["lr"]))
+    trainer.add_event_handler(Events.EPOCH_STARTED, lambda e: e.drawn.append(float(torch.rand(()))))
     TrainingLog(str(folder)).attach(trainer)
     if stop_after:
         trainer.add_event_handler(Events.EPOCH_COMPLETED(once=stop_after), lambda e: e.terminate())
@@ -29,11 +37,18 @@ def _trainer(module, folder, stop_after=None):
 def test_the_same_command_goes_on_where_the_last_one_stopped(tmp_path):
     module = torch.nn.Linear(1, 1)
     torch.nn.init.zeros_(module.weight)
-    _trainer(module, tmp_path, stop_after=2).run(range(5), max_epochs=4)
+    torch.manual_seed(0)
+    first = _trainer(module, tmp_path, stop_after=2)
+    first.run(range(5), max_epochs=4)
     assert float(module.weight) == 10
     fresh = torch.nn.Linear(1, 1)
     trainer = _trainer(fresh, tmp_path)
+    torch.manual_seed(0)
     trainer.run(range(5), max_epochs=4)
+    assert first.rates + trainer.rates == pytest.approx([1, 0.8536, 0.5, 0.1464], abs=1e-3)
+    assert len(set(first.drawn + trainer.drawn)) == 4  # a resumed run does not see the same random numbers again
+    with pytest.raises(SystemExit, match="made with --max_epochs 4, not 6"):
+        _trainer(fresh, tmp_path).run(range(5), max_epochs=6)
     assert float(fresh.weight) == 20 and trainer.state.epoch == 4 and trainer.state.iteration == 20
     assert float(torch.load(tmp_path / "model.pt", weights_only=True)["weight"]) == 20
     assert not [n for n in os.listdir(tmp_path) if n.endswith(".tmp")]
@@ -72,10 +87,9 @@ def test_a_killed_training_goes_on_by_the_same_command(tmp_path):
         "epoch_length": 4,
         "batch_size": 2,
         "patch_size": 16,
-        "crop_sizes#sharp": 48,
         "num_workers": 0,
-        "train#handlers#1#every": 1,
-        "train#handlers#2#batches": 2,
+        "train#handlers#2#every": 1,
+        "train#handlers#3#batches": 2,
         "validate#preprocessing#transforms#3#roi_size": [48, 48, 48],
         "validate#preprocessing#transforms#4#size": 16,
         "val_interval": 1,

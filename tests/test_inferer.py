@@ -29,6 +29,12 @@ def test_tiles_cover_everything_begin_on_multiples_of_eight_and_overlap(blocks, 
     assert all(b - a <= max(8, side - overlap) for a, b in zip(starts[:-1], starts[1:], strict=True))
 
 
+def test_tiles_that_do_not_fit_the_network_are_refused():
+    for tile, overlap in ((100, 32), (96, 30), (32, 32)):
+        with pytest.raises(ValueError, match="multiples of 8"):
+            SuperResolutionInferer(tile=tile, overlap=overlap)
+
+
 def test_temperature_zero_is_the_network_itself():
     with torch.no_grad():
         assert torch.allclose(_run(), small_network()(IMAGE), atol=1e-5)

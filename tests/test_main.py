@@ -2,7 +2,7 @@ import subprocess
 import sys
 
 import pytest
-from data import head, save
+from data import ROOT, head, save
 
 from bundle.__main__ import main
 
@@ -17,7 +17,7 @@ def _main(monkeypatch, *words):
     [
         (["--target_spacin", "1"], "error: --target_spacin: no such option (did you mean target_spacing?)"),
         (["--overwrite", "maybe"], "error: --overwrite 'maybe': allowed is true or false"),
-        (["--device", "cuda:99"], "error: device 'cuda:99'"),
+        (["--device", "cuda:99"], "error: --device cuda:99:"),
     ],
 )
 def test_bad_options_are_one_line_on_standard_error(monkeypatch, capsys, tmp_path, words, message):
@@ -40,6 +40,22 @@ def test_unknown_protocols_are_refused(monkeypatch, capsys, tmp_path):
     assert "--protocols 'Z': allowed are A, B, C" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("factors", ["2", "[2,2,2]", "[[1.5,2,2]]", "[[0,1,1]]"])
+def test_factors_that_make_no_sense_are_refused(monkeypatch, capsys, tmp_path, factors):
+    with pytest.raises(SystemExit):
+        _main(monkeypatch, "evaluate", tmp_path, tmp_path / "out", "--factors", factors)
+    assert "three whole numbers: [[2,2,2],[1,1,3]]" in capsys.readouterr().err
+
+
 def test_help_does_not_load_torch():
-    code = "import sys; sys.argv = ['spcdd', '--help']; import bundle.__main__; assert 'torch' not in sys.modules"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    code = """
+import sys, bundle.__main__ as command
+sys.argv = ["spcdd", "enhance", "--help"]
+try:
+    command.main()
+except SystemExit:
+    pass
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and "OUTPUT_DIR" in done.stdout + done.stderr

@@ -25,6 +25,7 @@ from bundle.options import OPTIONS, parse_options
         ({"max_memory": "much"}, "such as 4GB"),
         ({"samples": 3, "temperature": 0}, "samples differ only"),
         ({"steps": 4, "temperature": 0}, "temperature 0 is one step"),
+        ({"steps": 1, "samples": 4}, "samples need 2 or more"),
     ],
 )
 def test_values_that_are_not_allowed_are_refused_with_what_is(given, words):

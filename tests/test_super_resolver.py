@@ -72,7 +72,7 @@ def test_weights_are_loaded_strictly(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         load_super_resolver(path)
     path.write_bytes(b"not weights")
-    with pytest.raises(InputError, match="not the weights"):
+    with pytest.raises(InputError, match="these are not weights"):
         load_super_resolver(path)
     torch.save(small_network().state_dict(), path)
     with pytest.raises(InputError, match="size student"):

@@ -67,6 +67,15 @@ def test_the_target_spacing_belongs_to_the_axes_of_the_file(tmp_path):
     assert np.allclose(result.header.get_zooms(), (0.5, 1.5, 1.0))
 
 
+def test_axes_at_45_degrees_come_back_as_they_were(tmp_path):
+    half = np.sqrt(0.5)
+    affine = np.array([[half, -half, 0, 0], [half, half, 0, 0], [0, 0, -1.3, 0], [0, 0, 0, 1]])
+    path = save(tmp_path / "scan.nii.gz", head((24, 30, 20)), affine)
+    result = nib.load(_there_and_back(path, tmp_path)["result"])
+    assert result.shape == (48, 60, 40)
+    assert np.allclose(result.affine[:3, :3] * 2, affine[:3, :3], atol=1e-6)
+
+
 def test_the_spread_is_saved_as_uncertainty_in_units_of_the_input(tmp_path):
     path = save(tmp_path / "sub-1_T1w.nii.gz", head() * 10)
     item = _there_and_back(path, tmp_path, channels=2)
@@ -85,9 +94,17 @@ def test_the_sidecar_tells_how_the_result_came_about(tmp_path):
     assert "beyond those of training" in sidecar["Warnings"][0]
 
 
+def test_the_sidecar_speaks_of_the_axes_of_the_file(tmp_path):
+    affine = np.array([[0, 0, 3.0, 0], [-1.0, 0, 0, 0], [0, -1.0, 0, 0], [0, 0, 0, 1]])  # sagittal slices
+    path = save(tmp_path / "scan_T1w.nii.gz", head((40, 40, 18)), affine)
+    _there_and_back(path, tmp_path)
+    sidecar = json.loads((tmp_path / "scan_T1w_desc-superres.json").read_text())
+    assert sidecar["SourceSpacing"] == [1, 1, 3] and sidecar["Factors"] == [1, 1, 3] and sidecar["Warnings"] == []
+
+
 def test_factors_inside_the_training_range_give_no_warning():
-    assert factor_warnings((1, 1, 8)) == [] and factor_warnings((4, 4, 4)) == []
-    assert factor_warnings((5, 5, 1)) and factor_warnings((1, 1, 9))
+    assert all(factor_warnings(f) == [] for f in ((1, 1, 8), (4, 4, 4), (2, 2, 8)))
+    assert all(factor_warnings(f) for f in ((5, 5, 1), (1, 1, 9), (4, 4, 8)))
 
 
 def test_another_contrast_is_not_projected_back(tmp_path):

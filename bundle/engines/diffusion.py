@@ -35,7 +35,7 @@ class DiffusionStep:
         clean = network.encode_residual(low, high, condition)
         t = torch.rand(len(clean), device=clean.device)
         noise = torch.randn_like(clean)
-        fixed = round(self.share * len(clean))
+        fixed = int(self.share * len(clean) + torch.rand(()))  # on average the share, for any batch size
         t[:fixed], noise[:fixed] = 1.0, 0.0
         engine.optimizer.zero_grad(set_to_none=True)
         with autocast(clean.device, self.amp):

@@ -60,7 +60,7 @@ class SuperResolver(nn.Module):
         self.multiple = self.latent.factor * 2 ** (len(widths) - 1)  # sides of a tile are multiples of this
         shape = (len(CONTRASTS), len(MODALITIES), self.latent.channels)
         self.register_buffer("residual_std", torch.ones(shape))
-        self.register_buffer("default_condition", encode_condition("input", "other", factors))
+        self.register_buffer("default_condition", encode_condition("input", "other", factors), persistent=False)
 
     @torch.jit.export
     def std(self, condition: Tensor) -> Tensor:
@@ -80,16 +80,16 @@ class SuperResolver(nn.Module):
         return low_res + self.latent.decode(clean * self.std(condition))
 
     @torch.jit.export
-    def context(self, coarse: Tensor) -> Tensor:
+    def context(self, low_res: Tensor) -> Tensor:
         """What the whole head tells every tile, computed once per head.
 
         Args:
-            coarse: (B, 1, d, h, w), a coarse view of the whole input.
+            low_res: (B, 1, D, H, W), the whole input on the target grid.
 
         Returns:
             (B, 0): this network has no branch that looks at the whole head.
         """
-        return coarse.new_zeros((coarse.shape[0], 0))
+        return low_res.new_zeros((low_res.shape[0], 0))
 
     @torch.jit.export
     def velocity(self, tile: Tensor, noisy: Tensor, t: Tensor, context: Tensor, condition: Tensor) -> Tensor:
@@ -131,18 +131,32 @@ class SuperResolver(nn.Module):
         return self.sample(tile, self.context(tile), noise, condition, 1)[:, :, :d, :h, :w]
 
 
+def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
+    """Plain tensors by name.
+
+    Raises:
+        InputError: no such file, or not weights.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; the weights belong there, they come with the repository") from error
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path}: these are not weights; fetch the file again") from error
+    if not isinstance(state, dict):
+        raise InputError(f"{path}: these are not weights; fetch the file again")
+    return state
+
+
 def load_super_resolver(path: str | os.PathLike, size: str = "student") -> SuperResolver:
-    """A SuperResolver with the weights of a file (plain tensors, half or single precision), in evaluation mode.
+    """A SuperResolver with the weights of a file (half or single precision), in evaluation mode.
 
     Raises:
         InputError: no such file, or not the weights of this network.
     """
+    network = SuperResolver(size)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        network = SuperResolver(size)
-        network.load_state_dict(state)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; the weights belong there") from error
-    except (OSError, RuntimeError, TypeError, pickle.UnpicklingError, EOFError) as error:
+        network.load_state_dict(read_weights(path))
+    except RuntimeError as error:
         raise InputError(f"{path}: these are not the weights of a SuperResolver of size {size}") from error
     return network.eval()

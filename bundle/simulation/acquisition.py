@@ -46,7 +46,7 @@ class Acquisition:
 
 
 class AcquisitionOperator:
-    """Linear map ``A`` of an acquisition between two grids over the same field of view, and its adjoint."""
+    """Linear map ``A`` of an acquisition between two grids over the same field of view."""
 
     def __init__(self, acquisition: Acquisition, high_shape: tuple[int, ...], low_shape: tuple[int, ...]) -> None:
         axes = zip(high_shape, low_shape, acquisition.profile, acquisition.width, acquisition.truncation, strict=True)
@@ -56,10 +56,6 @@ class AcquisitionOperator:
     def __call__(self, volume: Tensor) -> Tensor:
         """``A y``: ``(..., *high_shape)`` to ``(..., *low_shape)``."""
         return apply_axes(volume, self.matrices)
-
-    def adjoint(self, volume: Tensor) -> Tensor:
-        """``A^T x``: ``(..., *low_shape)`` to ``(..., *high_shape)``."""
-        return apply_axes(volume, [m.T for m in self.matrices])
 
     def upsample(self, volume: Tensor) -> Tensor:
         """Cubic interpolation from the low grid to the high one."""
