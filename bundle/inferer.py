@@ -45,7 +45,7 @@ class SuperResolutionInferer(Inferer):
         amp: bool = True,
     ) -> None:
         super().__init__()
-        if overlap % _TILE_STEP or (tile is not None and (tile % _TILE_STEP or tile <= overlap)):
+        if overlap < 8 or overlap % _TILE_STEP or (tile is not None and (tile % _TILE_STEP or tile <= overlap)):
             raise ValueError(f"tile {tile}, overlap {overlap}: multiples of 8, the tile larger than the overlap")
         self.steps, self.samples, self.temperature, self.seed = steps, samples, temperature, seed
         self.max_memory, self.tile, self.overlap, self.amp = max_memory, tile, overlap, amp
@@ -157,10 +157,15 @@ def tile_slices(shape: tuple[int, ...], side: int, overlap: int) -> Iterator[tup
         yield tuple(slice(c, min(c + side, n)) for c, n in zip(corner, shape, strict=True))
 
 
-def _ramp(shape: tuple[int, ...], width: int) -> Tensor:
-    """Blending weight that falls linearly towards the faces of a tile, never to zero."""
+def _ramp(shape: tuple[int, ...], overlap: int) -> Tensor:
+    """Blending weight: 1 inside, falling over the middle half of the overlap; next to nothing at the faces.
+
+    What a tile says near its faces lacks context, so its neighbour is believed there; where there is no neighbour,
+    at the border of the volume, any weight above zero will do.
+    """
     weight = torch.ones(tuple(shape))
     for axis, n in enumerate(shape):
-        distance = torch.minimum(torch.arange(n), torch.arange(n - 1, -1, -1)) + 1.0
-        weight = weight * (distance / (width + 1)).clamp_max(1).reshape([-1 if a == axis else 1 for a in range(3)])
+        distance = torch.minimum(torch.arange(n), torch.arange(n - 1, -1, -1)) + 0.5
+        ramp = ((distance - overlap / 4) / (overlap / 2)).clamp(1e-4, 1)
+        weight = weight * ramp.reshape([-1 if a == axis else 1 for a in range(3)])
     return weight

@@ -45,8 +45,8 @@ def test_tiles_agree_with_the_whole_volume(options):
     whole, tiled = _run(**options), _run(tile=32, overlap=24, **options)
     assert whole.shape == tiled.shape == IMAGE.shape
     change = (whole - IMAGE).abs().max()
-    assert float((tiled - whole).abs().max()) < 0.25 * float(change)
-    assert float((tiled - whole).abs().mean()) < 0.02 * float(change)
+    assert float((tiled - whole).abs().max()) < 0.1 * float(change)
+    assert float((tiled - whole).abs().mean()) < 0.005 * float(change)
 
 
 def test_the_seed_decides_the_sample():
