@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import torch
-from scipy import ndimage, stats
+from scipy import ndimage
 from torch import Tensor
 
 from .geometry import resample
@@ -40,4 +40,6 @@ def modality_by_histogram(volume: Tensor, spacing: tuple[float, float, float]) -
     coarse = fit_intensity(coarse).normalise(coarse)
     depth = ndimage.distance_transform_edt(head_mask(coarse).numpy())
     inner = coarse[torch.from_numpy(depth > 0.5 * depth.max())]
-    return "T2w" if float(stats.skew(inner.numpy())) > 0.8 else "T1w"
+    centred = inner - inner.mean()
+    skewness = centred.pow(3).mean() / centred.square().mean().pow(1.5)
+    return "T2w" if float(skewness) > 0.8 else "T1w"

@@ -4,7 +4,7 @@ import torch
 from data import small_network
 
 from bundle.errors import InputError
-from bundle.networks.super_resolver import SIZES, SuperResolver, encode_condition, load_super_resolver
+from bundle.networks.super_resolver import SIZES, SuperResolver, encode_condition, load_super_resolver, start_from
 
 IMAGE = torch.rand(1, 1, 20, 24, 28, generator=torch.Generator().manual_seed(0))
 
@@ -75,8 +75,9 @@ def test_weights_are_loaded_strictly(tmp_path):
     with pytest.raises(InputError, match="these are not weights"):
         load_super_resolver(path)
     torch.save(small_network().state_dict(), path)
-    with pytest.raises(InputError, match="size student"):
+    with pytest.raises(InputError, match="not the weights of this network"):
         load_super_resolver(path)
+    assert start_from(network := SuperResolver("small"), None) is network
     loaded = load_super_resolver(path, "small")
     with torch.no_grad():
         assert torch.equal(loaded(IMAGE), small_network()(IMAGE))

@@ -148,15 +148,20 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     return state
 
 
-def load_super_resolver(path: str | os.PathLike, size: str = "student") -> SuperResolver:
-    """A SuperResolver with the weights of a file (half or single precision), in evaluation mode.
+def start_from(network: SuperResolver, weights: str | os.PathLike | None) -> SuperResolver:
+    """The network with the weights of a file (half or single precision), or as it is when that is None.
 
     Raises:
         InputError: no such file, or not the weights of this network.
     """
-    network = SuperResolver(size)
-    try:
-        network.load_state_dict(read_weights(path))
-    except RuntimeError as error:
-        raise InputError(f"{path}: these are not the weights of a SuperResolver of size {size}") from error
-    return network.eval()
+    if weights is not None:
+        try:
+            network.load_state_dict(read_weights(weights))
+        except RuntimeError as error:
+            raise InputError(f"{weights}: these are not the weights of this network") from error
+    return network
+
+
+def load_super_resolver(path: str | os.PathLike, size: str = "student") -> SuperResolver:
+    """A SuperResolver with the weights of a file, in evaluation mode; errors as in :func:`start_from`."""
+    return start_from(SuperResolver(size), path).eval()
