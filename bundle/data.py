@@ -7,6 +7,7 @@ from pathlib import Path
 from torch.utils.data import WeightedRandomSampler
 
 from .errors import InputError
+from .networks.super_resolver import read_weights
 
 KINDS = ("sharp", "label_map")
 
@@ -38,8 +39,8 @@ def read_datalist(path: str, section: str, dataset_dir: str) -> list[dict]:
     return items
 
 
-def preflight(path: str, dataset_dir: str) -> None:
-    """See that the lists are sound and every file is there, before a training starts.
+def preflight(path: str, dataset_dir: str, weights: str | None = None) -> None:
+    """See that the lists are sound and every file is there, the weights to begin from too, before a training starts.
 
     Raises:
         SystemExit: they are not; the message is one line.
@@ -51,6 +52,8 @@ def preflight(path: str, dataset_dir: str) -> None:
                 raise InputError(f"{item['image']}: no such file; set --dataset_dir to the folder of the data")
         if any(item.get("kind") == "label_map" for item in validation):
             raise InputError(f"{path}: a label map in 'validation'; only sharp volumes can be validated on")
+        if weights is not None:
+            read_weights(weights)
     except InputError as error:
         raise SystemExit(f"error: {error}") from None
 

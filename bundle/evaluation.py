@@ -18,7 +18,7 @@ from .io import read_volume, write_json
 from .metrics import data_range, head_mask, psnr, ssim
 from .modality import modality_by_histogram, modality_by_name
 from .networks.super_resolver import SuperResolver, encode_condition
-from .simulation.acquisition import Acquisition
+from .simulation.acquisition import Acquisition, AcquisitionOperator
 
 # Noise is relative to the 0.1 to 99.9 percentile range. Training draws Gaussian profiles only: C is new to the network.
 PROTOCOLS = {
@@ -100,7 +100,7 @@ def network_method(network: SuperResolver, device: torch.device, project: bool =
     return restore
 
 
-def _operator(case: Case):  # noqa: ANN202
+def _operator(case: Case) -> AcquisitionOperator:
     return default_operator(tuple(case.reference.shape), tuple(case.low.shape[2:]))
 
 

@@ -24,8 +24,8 @@ def enhance(path: str, output_dir: str, **options: Any) -> None:
     """Run ``configs/inference.json`` on ``path``.
 
     Raises:
-        InputError: a refused option, or nothing at ``path``.
-        SystemExit: volumes were refused; the message lists them.
+        InputError: a refused option.
+        SystemExit: nothing at ``path``, or volumes were refused; the message lists them.
     """
     parse_options(**options)
     if not (ROOT / "configs").is_dir():
@@ -74,6 +74,7 @@ def evaluate(
     methods = classical_methods()
     if regression is not None:
         methods["regression"] = network_method(load_super_resolver(regression), where)
-    methods["bundle, not projected"] = network_method(load_super_resolver(WEIGHTS), where, project=False)
-    methods["bundle"] = network_method(load_super_resolver(WEIGHTS), where)
+    network = load_super_resolver(WEIGHTS)
+    methods["bundle, not projected"] = network_method(network, where, project=False)
+    methods["bundle"] = network_method(network, where)
     print(write_tables(compare(paths, methods, protocols, factors), folder))

@@ -43,6 +43,11 @@ def test_a_training_that_cannot_start_is_refused_with_one_line(tmp_path):
     (tmp_path / "x.nii").touch()
     with pytest.raises(SystemExit, match="only sharp volumes can be validated on"):
         preflight(str(tmp_path / "list.json"), str(tmp_path))
+    content["validation"][0]["kind"] = "sharp"
+    (tmp_path / "list.json").write_text(json.dumps(content))
+    with pytest.raises(SystemExit, match="gone.pt: no such file"):
+        preflight(str(tmp_path / "list.json"), str(tmp_path), str(tmp_path / "gone.pt"))
+    preflight(str(tmp_path / "list.json"), str(tmp_path))
 
 
 def test_weights_decide_how_often_an_item_is_drawn():
