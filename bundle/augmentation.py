@@ -8,19 +8,21 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable
 from torch import Tensor
-from torch.nn import functional as F
 
 from .geometry import apply_axes, resample
 from .intensity import fit_intensity
 from .networks.super_resolver import encode_condition
-from .simulation.acquisition import Acquisition, acquisition_matrix, bias_field
-from .simulation.tissues import CLASSES, to_classes
+from .simulation.acquisition import Acquisition, acquisition_matrix, bias_field, ghost
+from .simulation.protocol import IMAGE
+from .simulation.rendering import prepare_map
+from .simulation.tissues import to_classes
 
 
 class PrepareSourced(MapTransform):
-    """Make a loaded training volume small and ready: a sharp image normalised, a label map as tissue classes.
+    """Make a loaded training volume small and ready: a sharp image normalised, a label map as fine tissue classes.
 
-    What it is stands in the item under ``kind``: ``sharp`` (float16 out) or ``label_map`` (uint8 out).
+    What it is stands in the item under ``kind``: ``sharp`` (float16 out) or ``label_map`` (uint8 out, in voxels half
+    as large, see :mod:`bundle.simulation.rendering`).
     """
 
     def __init__(self, keys: KeysCollection) -> None:
@@ -33,10 +35,15 @@ class PrepareSourced(MapTransform):
             name = str(volume.meta.get("filename_or_obj", key)) if isinstance(volume, MetaTensor) else str(key)
             plain = torch.as_tensor(np.asarray(volume))
             if item.get("kind", "sharp") == "label_map":
-                item[key] = to_classes(plain, name)
+                item[key] = prepare_map(to_classes(plain, name)[0], volume_spacing(volume))[None]
             else:
                 item[key] = fit_intensity(plain, name).normalise(plain.float()).half()
         return item
+
+
+def volume_spacing(volume: Tensor) -> tuple[float, float, float]:
+    """Voxel size in mm of a MetaTensor, 1 mm for a plain tensor."""
+    return tuple(float(s) for s in volume.pixdim) if isinstance(volume, MetaTensor) else (1.0, 1.0, 1.0)
 
 
 class RandHeadCropd(Randomizable, MapTransform):
@@ -74,69 +81,6 @@ class RandHeadCropd(Randomizable, MapTransform):
         return volume
 
 
-class RandRenderd(Randomizable, MapTransform):
-    """Turn a crop of tissue classes into a sharp volume of random contrast; leave images as they are.
-
-    Every class gets a random mean: half the time in the order of a T1-weighted or T2-weighted scan, half the time
-    freely. Texture is smooth noise within tissue, partial volume a small blur of the borders. Some volumes are then
-    cut down to the brain, as skull-stripping tools leave them: with a hard edge.
-
-    Args:
-        texture: largest standard deviation of the texture, relative to white matter.
-        blur: range of the blur's full width at half maximum in voxels.
-        stripped: share of volumes without skull.
-    """
-
-    BRAIN = ("GM", "WM", "pallidum", "brainstem", "choroid")
-    ORDERS = {"T1w": {"CSF": 0.2, "GM": 0.6, "WM": 0.95}, "T2w": {"CSF": 0.95, "GM": 0.55, "WM": 0.35}}
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        texture: float = 0.06,
-        blur: tuple[float, float] = (1.4, 2.4),
-        stripped: float = 0.3,
-    ) -> None:
-        super().__init__(keys)
-        self.texture, self.blur, self.stripped = texture, blur, stripped
-
-    def means(self, modality: str) -> np.ndarray:
-        """A mean per class."""
-        means = self.R.uniform(0, 1, len(CLASSES))
-        if modality in self.ORDERS:
-            for index, name in enumerate(CLASSES):
-                tissue = next((t for t in ("CSF", "GM", "WM") if t in name), None)
-                tissue = {"brainstem": "WM", "pallidum": "WM", "spinal cord": "WM"}.get(name, tissue)
-                if tissue:
-                    means[index] = self.ORDERS[modality][tissue] + self.R.normal(0, 0.06)
-        means[CLASSES.index("background")] = 0
-        means[CLASSES.index("compact bone")] *= 0.2
-        return means
-
-    def __call__(self, data: Mapping[Hashable, object]) -> dict:
-        item = dict(data)
-        if item.get("kind") != "label_map":
-            return item
-        item["modality"] = ("T1w", "T2w", "other", "other")[self.R.randint(4)]
-        for key in self.key_iterator(item):
-            volume = torch.from_numpy(self.means(item["modality"]).astype(np.float32))[item[key].long()]
-            n = volume.shape[-1]
-            noise = torch.from_numpy(self.R.standard_normal((1, n, n, n)).astype(np.float32))
-            texture = _blur(noise, self.R.uniform(1, 3))
-            amplitude = self.R.uniform(0, self.texture) / texture.std().clamp_min(1e-6)
-            volume = torch.where(item[key] > 0, volume + amplitude * texture, volume)
-            volume = _blur(volume, self.R.uniform(*self.blur)).clamp_min(0)
-            item[key] = volume * self._brain(item[key]) if self.R.rand() < self.stripped else volume
-        return item
-
-    def _brain(self, classes: Tensor) -> Tensor:
-        """Brain tissue and the fluid that a closing by a few voxels takes in."""
-        wanted = torch.tensor([float(any(word in name for word in self.BRAIN)) for name in CLASSES])
-        grow, shrink = int(self.R.randint(2, 5)), int(self.R.randint(1, 4))
-        grown = F.max_pool3d(wanted[classes.long()], 2 * grow + 1, stride=1, padding=grow)
-        return 1 - F.max_pool3d(1 - grown, 2 * shrink + 1, stride=1, padding=shrink)
-
-
 class RandCutd(Randomizable, MapTransform):
     """Set a part of a sharp crop to zero, along a smooth surface: the hard edge of a skull-stripped volume.
 
@@ -166,7 +110,8 @@ class RandAcquired(Randomizable, MapTransform):
     flips and axis permutations; writes
 
     - ``image``: (1, size, size, size), the acquired crop back on the sharp grid by cubic interpolation,
-    - ``label``: (1, size, size, size), the sharp crop,
+    - ``label``: (1, size, size, size), the sharp crop: of the same contrast, or at 7 T where the item holds the low
+      field's view of it under ``low``,
     - ``condition``: (6,), see :func:`bundle.networks.super_resolver.encode_condition`.
 
     The crop that comes in is larger than ``size``: what lies outside feeds the point-spread function at the border,
@@ -188,7 +133,7 @@ class RandAcquired(Randomizable, MapTransform):
         size: int,
         margin: int = 16,
         factors: tuple[float, float] = (4.0, 8.0),
-        width: tuple[float, float] = (0.8, 1.25),
+        width: tuple[float, float] = IMAGE["width"],
         noise: float = 0.05,
         fixed: float | None = None,
     ) -> None:
@@ -203,46 +148,51 @@ class RandAcquired(Randomizable, MapTransform):
         if min(sharp.shape[1:]) < self.size + 2 * self.margin:
             need = f"size {self.size} + 2 x margin {self.margin}"
             raise ValueError(f"crop of {tuple(sharp.shape[1:])} voxels is smaller than {need}")
+        contrast = "7T" if "low" in item else "input"
+        views = torch.stack([item["low"].float() if "low" in item else sharp, sharp])
         acquisition, factors = Acquisition(noise=0.01), [self.fixed] * 3
         generator = torch.Generator().manual_seed(int(self.R.randint(2**31)))
         if self.fixed is None:
-            sharp = self._vary(self._shrink(sharp, item.get("kind", "sharp")))
+            views = self._vary(self._shrink(views, item.get("kind", "sharp")), contrast)
             acquisition, factors = self._draw()
-            modality = modality if self.R.rand() < 0.8 else "other"
-        low_shape = [max(4, round(n / f)) for n, f in zip(sharp.shape[1:], factors, strict=True)]
-        low = acquisition(sharp, low_shape, generator)
-        true_factors = [n / m for n, m in zip(sharp.shape[1:], low_shape, strict=True)]
-        pair = torch.stack([resample(low, sharp.shape[1:]), sharp])
+            modality = modality if contrast == "7T" or self.R.rand() < 0.8 else "other"
+        low_shape = [max(4, round(n / f)) for n, f in zip(views.shape[2:], factors, strict=True)]
+        low = acquisition(views[0], low_shape, generator)
+        if contrast == "7T" and self.R.rand() < IMAGE["ghost_share"]:
+            low = ghost(low, int(self.R.randint(3)), float(self.R.uniform(*IMAGE["ghost"])), int(self.R.randint(2, 9)))
+        true_factors = [n / m for n, m in zip(views.shape[2:], low_shape, strict=True)]
+        pair = torch.stack([resample(low, views.shape[2:]), views[1]])
         half = self.margin // 2
         for axis in (2, 3, 4):
             start = self.margin if self.fixed else half + int(self.R.randint(2 * half + 1))
             pair = pair.narrow(axis, start, self.size)
         item["image"], item["label"] = pair.contiguous().unbind(0)
-        item["condition"] = encode_condition("input", modality, true_factors)
+        item["condition"] = encode_condition(contrast, modality, true_factors)
         return {key: item[key] for key in ("image", "label", "condition")}
 
-    def _shrink(self, sharp: Tensor, kind: str) -> Tensor:
+    def _shrink(self, views: Tensor, kind: str) -> Tensor:
         """Half the time, use the whole crop at a coarser voxel size; else its middle."""
-        inner, n = self.size + 2 * self.margin, sharp.shape[-1]
+        inner, n = self.size + 2 * self.margin, views.shape[-1]
         if kind == "sharp" and self.R.rand() < 0.5:
             matrix = acquisition_matrix(n, inner, "gaussian", 0.7)
-            return apply_axes(sharp, [matrix] * 3)
-        start = (n - inner) // 2
-        return sharp[:, start : start + inner, start : start + inner, start : start + inner]
+            return apply_axes(views, [matrix] * 3)
+        middle = slice((n - inner) // 2, (n - inner) // 2 + inner)
+        return views[..., middle, middle, middle]
 
-    def _vary(self, sharp: Tensor) -> Tensor:
-        """Flips, axis permutations, gamma, gain and shading, for input and target alike."""
-        axes = [1 + int(a) for a in self.R.permutation(3)]
-        sharp = sharp.permute(0, *axes).flip([a for a in (1, 2, 3) if self.R.rand() < 0.5])
-        gain = float(np.exp(self.R.uniform(-0.35, 0.2)))
-        sharp = gain * sharp.sign() * sharp.abs() ** float(np.exp(self.R.uniform(-0.4, 0.4)))
+    def _vary(self, views: Tensor, contrast: str) -> Tensor:
+        """Flips, axis permutations and shading, for both views alike; gain and gamma where they share contrast."""
+        axes = [2 + int(a) for a in self.R.permutation(3)]
+        views = views.permute(0, 1, *axes).flip([a for a in (2, 3, 4) if self.R.rand() < 0.5])
+        if contrast == "input":
+            gain = float(np.exp(self.R.uniform(-0.35, 0.2)))
+            views = gain * views.sign() * views.abs() ** float(np.exp(self.R.uniform(-0.4, 0.4)))
         coefficients = torch.from_numpy(self.R.normal(0, 0.08, (3, 3, 3)).astype(np.float32))
-        return sharp * bias_field(sharp.shape[1:], coefficients)
+        return views * bias_field(views.shape[2:], coefficients)
 
     def _draw(self) -> tuple[Acquisition, tuple[float, ...]]:
         """Factors (isotropic, thick-slice, or free) and acquisition."""
         plane, through = self.factors
-        kind = self.R.choice(4, p=(0.35, 0.15, 0.3, 0.2))
+        kind = self.R.choice(4, p=(0.25, 0.35, 0.25, 0.15))
         if kind == 0:
             factors = [float(np.exp(self.R.uniform(np.log(1.5), np.log(3))))] * 3
         elif kind == 1:
@@ -255,12 +205,3 @@ class RandAcquired(Randomizable, MapTransform):
         width = tuple(float(w) for w in self.R.uniform(*self.width, 3))
         noise = float(self.noise * self.R.rand() ** 2)
         return Acquisition(width=width, noise=noise), tuple(factors)
-
-
-def _blur(volume: Tensor, fwhm: float) -> Tensor:
-    """Gaussian blur of (1, n, n, n) with ``fwhm`` in voxels."""
-    n = volume.shape[-1]
-    offset = np.arange(n)[None] - np.arange(n)[:, None]
-    weights = np.exp(-4 * np.log(2) * (offset / fwhm) ** 2)
-    matrix = torch.from_numpy((weights / weights.sum(1, keepdims=True)).astype(np.float32))
-    return apply_axes(volume, [matrix] * 3)

@@ -126,6 +126,20 @@ def _spline_weights(position: np.ndarray, n: int, order: int) -> np.ndarray:
     return matrix
 
 
+@lru_cache(maxsize=256)
+def gaussian_matrix(n_in: int, n_out: int, fwhm: float) -> Tensor:
+    """Gaussian weights of ``n_in`` voxels around the centres of ``n_out``: ``(n_out, n_in)``, float32, rows of sum one.
+
+    Args:
+        n_in: input voxels.
+        n_out: output voxels, fewer (blur and sampling), as many (blur) or more (smooth interpolation).
+        fwhm: full width at half maximum in input voxels.
+    """
+    offset = np.arange(n_in)[None] - centres(n_in, n_out)[:, None]
+    weights = np.exp(-4 * np.log(2) * (offset / fwhm) ** 2)
+    return torch.from_numpy((weights / weights.sum(1, keepdims=True)).astype(np.float32))
+
+
 def apply_axes(volume: Tensor, matrices: Sequence[Tensor]) -> Tensor:
     """Apply one matrix ``(n_out, n_in)`` per spatial axis to ``(..., D, H, W)``; smallest intermediate first."""
     d, h, w = (m.to(volume) for m in matrices)
@@ -138,6 +152,11 @@ def apply_axes(volume: Tensor, matrices: Sequence[Tensor]) -> Tensor:
         else:
             volume = volume @ w.T
     return volume
+
+
+def blur(volume: Tensor, fwhm: float) -> Tensor:
+    """Gaussian blur of ``(..., D, H, W)``, ``fwhm`` in voxels."""
+    return apply_axes(volume, [gaussian_matrix(n, n, fwhm) for n in volume.shape[-3:]])
 
 
 def resample(volume: Tensor, shape: Sequence[int], order: int = 3) -> Tensor:

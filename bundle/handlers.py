@@ -9,7 +9,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
 
-from .engines.diffusion import fit_residual_std
+from .engines.diffusion import fit_residual_std, unmeasured
 
 
 class Resume:
@@ -83,9 +83,10 @@ class FitResidualStd:
         engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
-        if bool((self.network.residual_std == 1).all()):
+        new = unmeasured(self.network)
+        if new:
             fit_residual_std(self.network, self.loader, self.batches)
-            engine.logger.info(f"residual std per subband: {self.network.residual_std[0, 0].tolist()}")
+            engine.logger.info(f"residual std per subband: {self.network.residual_std[new[0], 0].tolist()}")
 
 
 class TrainingLog:

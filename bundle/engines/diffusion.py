@@ -52,9 +52,9 @@ class DiffusionStep:
 def fit_residual_std(network: torch.nn.Module, loader: torch.utils.data.DataLoader, batches: int = 50) -> None:
     """Set ``network.residual_std`` to the standard deviation of the residual's subbands over the first batches.
 
-    One row per contrast and modality; modalities that do not occur take the row of all together.
+    One row per contrast and modality; modalities that do not occur take the row of all together. Contrasts that have
+    been measured before keep their rows, since the weights were trained with them.
     """
-    network.residual_std.fill_(1.0)
     energy, contrast, modality = [], [], []
     for index, batch in enumerate(loader):
         if index == batches:
@@ -62,14 +62,19 @@ def fit_residual_std(network: torch.nn.Module, loader: torch.utils.data.DataLoad
         low, high, condition = (
             torch.as_tensor(batch[k]).to(network.residual_std.device) for k in ("image", "label", "condition")
         )
-        energy.append(network.encode_residual(low, high, condition).square().mean((2, 3, 4)))
+        energy.append(network.latent.encode(high - low).square().mean((2, 3, 4)))
         contrast.append(condition[:, 0].long())
         modality.append((condition[:, 1] + 2 * condition[:, 2]).long())
     energy, contrast, modality = torch.cat(energy), torch.cat(contrast), torch.cat(modality)
-    for c in range(network.residual_std.shape[0]):
+    for c in unmeasured(network):
         for m in range(network.residual_std.shape[1]):
             rows = contrast == c
             if m > 0 and (rows & (modality == m)).any():
                 rows = rows & (modality == m)
             if rows.any():
                 network.residual_std[c, m] = energy[rows].mean(0).sqrt().clamp_min(1e-4)
+
+
+def unmeasured(network: torch.nn.Module) -> list[int]:
+    """Contrasts whose rows of ``residual_std`` still hold ones."""
+    return [c for c, rows in enumerate(network.residual_std) if bool((rows == 1).all())]

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..geometry import apply_axes, centres, resample_matrix
+from ..geometry import apply_axes, centres, gaussian_matrix, resample_matrix
 
-FWHM_TO_SIGMA = 1 / np.sqrt(8 * np.log(2))
 PROFILES = ("gaussian", "box")
 
 
@@ -79,14 +78,12 @@ def acquisition_matrix(n_high: int, n_low: int, profile: str, width: float, trun
         raise ValueError(f"profile {profile!r}: one of {', '.join(PROFILES)}")
     if n_low >= n_high:
         matrix = resample_matrix(n_high, n_low).numpy().astype(np.float64)
+    elif profile == "gaussian":
+        matrix = gaussian_matrix(n_high, n_low, width * n_high / n_low).numpy().astype(np.float64)
     else:
         offset = np.arange(n_high)[None] - centres(n_high, n_low)[:, None]
-        span = width * n_high / n_low
-        if profile == "gaussian":
-            matrix = np.exp(-0.5 * (offset / (span * FWHM_TO_SIGMA)) ** 2)
-        else:
-            span = max(span, 1.0)
-            matrix = np.clip(np.minimum(offset + 0.5, span / 2) - np.maximum(offset - 0.5, -span / 2), 0, None)
+        span = max(width * n_high / n_low, 1.0)
+        matrix = np.clip(np.minimum(offset + 0.5, span / 2) - np.maximum(offset - 0.5, -span / 2), 0, None)
         matrix /= matrix.sum(1, keepdims=True)
     if truncation < 1:
         matrix = _low_pass(n_low, truncation) @ matrix
@@ -110,6 +107,23 @@ def rician(volume: Tensor, sigma: float | Tensor, generator: torch.Generator | N
         torch.randn(volume.shape, generator=generator, device=volume.device, dtype=volume.dtype) for _ in range(2)
     )
     return torch.hypot(volume + sigma * real, sigma * imaginary)
+
+
+def ghost(volume: Tensor, axis: int, strength: float, copies: int) -> Tensor:
+    """Motion ghosts: faint copies along the phase-encoding axis, shifted by the field of view over ``copies``.
+
+    What periodic motion of ``copies`` lines of k-space per cycle leaves (Wood and Henkelman, Medical Physics 1985).
+
+    Args:
+        volume: ``(..., D, H, W)``.
+        axis: 0, 1 or 2.
+        strength: of each of the two copies, relative to the image; negative where they are out of phase.
+        copies: lines per cycle.
+    """
+    dimension = axis - 3
+    shift = max(1, volume.shape[dimension] // copies)
+    shifted = torch.roll(volume, shift, dimension) + torch.roll(volume, -shift, dimension)
+    return (volume + strength * shifted).abs()
 
 
 def bias_field(shape: Sequence[int], coefficients: Tensor) -> Tensor:

@@ -1,0 +1,199 @@
+"""From a label map to what two scanners would see of that head, at finer spacing than the map.
+
+A map is prepared once (:func:`prepare_map`). Every person made of it is warped (:func:`deform`),
+may get lesions (:func:`add_lesions`), and is rendered at two fields (:func:`render`). All functions run on the device
+of their tensors.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..geometry import apply_axes, gaussian_matrix, resample, resample_matrix
+from .acquisition import bias_field
+from .protocol import LESIONS, SHAPE, signals
+from .tissues import CLASSES
+
+_SLAB = 16  # planes worked on at a time: intermediates stay small
+_SLOPE = 0.02  # step for the slopes of the signal with T1 and B1
+
+
+def smooth_noise(shape: Sequence[int], fwhm: float, generator: torch.Generator) -> Tensor:
+    """Gaussian noise of unit standard deviation with a grain of ``fwhm`` voxels, ``(*shape,)``.
+
+    Drawn on the CPU, two samples per grain, and interpolated.
+    """
+    coarse = [min(n, max(4, round(2 * n / fwhm))) for n in shape]
+    noise = resample(torch.randn(coarse, generator=generator), shape)
+    return noise / noise.std().clamp_min(1e-6)
+
+
+def add_fat(classes: Tensor, spacing: Sequence[float], generator: torch.Generator) -> Tensor:
+    """Turn part of the soft tissue into fat: a layer of varying thickness under the skin, and streaks deeper down.
+
+    Label maps know only "soft tissue", whose bright fat is the brightest thing in a T1-weighted head.
+
+    Args:
+        classes: ``(D, H, W)`` uint8, indices into ``CLASSES``.
+        spacing: mm.
+        generator: on the CPU.
+    """
+    soft = classes == CLASSES.index("soft tissue")
+    outside = (classes == CLASSES.index("skin")).float()[None, None]
+    depth = torch.zeros(classes.shape, device=classes.device)
+    for _ in range(10):
+        depth += 1 - outside[0, 0]
+        outside = F.max_pool3d(outside, 3, stride=1, padding=1)
+    grain = 12 / float(np.mean(spacing))
+    thickness = (3.5 + 1.5 * smooth_noise(classes.shape, 3 * grain, generator)).clamp(1, 8).to(depth)
+    streaks = smooth_noise(classes.shape, grain / 2, generator).to(depth) > 1.2
+    fat = soft & ((depth * float(np.mean(spacing)) < thickness) | streaks)
+    return classes.masked_fill(fat, CLASSES.index("fat"))
+
+
+def subdivide(classes: Tensor, factor: int = 2, fwhm: float = 1.6) -> Tensor:
+    """The same head in voxels ``factor`` times finer, with borders as smooth as the tissue they separate.
+
+    Every class is blurred and interpolated, and the largest wins: the stairs of the label map go, its corners too.
+
+    Args:
+        classes: ``(D, H, W)`` uint8.
+        factor: whole number.
+        fwhm: of the blur, in voxels of the map.
+
+    Returns:
+        ``(factor D, factor H, factor W)`` uint8.
+    """
+    fine = [n * factor for n in classes.shape]
+    best = torch.zeros(fine, device=classes.device, dtype=torch.float16)
+    result = torch.zeros(fine, device=classes.device, dtype=torch.uint8)
+    margin = 2 + round(fwhm)
+    for value in torch.unique(classes).tolist():
+        inside = classes == value
+        ranges = []
+        for axis in range(3):
+            seen = torch.nonzero(inside.movedim(axis, 0).flatten(1).any(1)).flatten()
+            ranges.append((max(0, int(seen[0]) - margin), min(classes.shape[axis], int(seen[-1]) + 1 + margin)))
+        coarse = tuple(slice(a, b) for a, b in ranges)
+        where = tuple(slice(factor * a, factor * b) for a, b in ranges)
+        matrices = [gaussian_matrix(b - a, factor * (b - a), fwhm) for a, b in ranges]
+        share = apply_axes(inside[coarse].float(), matrices).half()
+        better = share > best[where]
+        best[where] = torch.where(better, share, best[where])
+        result[where] = torch.where(better, value, result[where])
+    return result
+
+
+def prepare_map(classes: Tensor, spacing: Sequence[float], factor: int = 2) -> Tensor:
+    """The class map ``(D, H, W)`` with fat, in voxels ``factor`` times finer; the same map always gives the same."""
+    return subdivide(add_fat(classes, spacing, torch.Generator().manual_seed(0)), factor)
+
+
+def draw_shape(random: np.random.RandomState) -> dict[str, Any]:
+    """An affine matrix and the displacement of 5x5x5 control points in mm, as plain numbers."""
+    angles = np.radians(random.normal(0, SHAPE["rotation"] / 2, 3))
+    matrix = np.diag(np.exp(random.normal(0, SHAPE["scale"] / 2, 3)))
+    matrix += np.triu(random.normal(0, SHAPE["shear"] / 2, (3, 3)), 1)
+    for axis, angle in enumerate(angles):
+        turn, (a, b) = np.eye(3), [i for i in range(3) if i != axis]
+        turn[a, a] = turn[b, b] = np.cos(angle)
+        turn[a, b], turn[b, a] = -np.sin(angle), np.sin(angle)
+        matrix = turn @ matrix
+    control = random.normal(0, SHAPE["displacement"], (3, 5, 5, 5))
+    return {"matrix": matrix.tolist(), "displacement": control.tolist()}
+
+
+def deform(classes: Tensor, shape: dict[str, Any], spacing: Sequence[float]) -> Tensor:
+    """Warp a fine class map about its centre; what comes from outside is background.
+
+    Args:
+        classes: ``(D, H, W)`` uint8.
+        shape: of :func:`draw_shape`.
+        spacing: mm.
+    """
+    device, size = classes.device, classes.shape
+    matrix = torch.tensor(shape["matrix"], device=device, dtype=torch.float32)
+    steps = torch.tensor(spacing, device=device, dtype=torch.float32)
+    matrix = matrix * steps[None, :] / steps[:, None]
+    control = torch.tensor(shape["displacement"], device=device, dtype=torch.float32) / steps[:, None, None, None]
+    bases = [resample_matrix(5, n).to(device) for n in size]
+    centred = [torch.arange(n, device=device, dtype=torch.float32) - (n - 1) / 2 for n in size]
+    flat, result = classes.reshape(-1), torch.empty_like(classes)
+    for start in range(0, size[0], _SLAB):
+        rows = slice(start, min(size[0], start + _SLAB))
+        place = apply_axes(control, [bases[0][rows], bases[1], bases[2]])
+        inside, index = None, None
+        for axis in range(3):
+            position = place[axis] + matrix[axis, 0] * centred[0][rows, None, None]
+            position += matrix[axis, 1] * centred[1][:, None] + (matrix[axis, 2] * centred[2] + (size[axis] - 1) / 2)
+            whole = position.round_().to(torch.int32)
+            valid = (whole >= 0) & (whole < size[axis])
+            inside = valid if inside is None else inside & valid
+            index = whole if index is None else index * size[axis] + whole
+        index = torch.where(inside, index, 0)
+        result[rows] = torch.where(inside, flat[index], 0)
+    return result
+
+
+def add_lesions(classes: Tensor, random: np.random.RandomState, spacing: Sequence[float]) -> tuple[Tensor, list]:
+    """Lesions in white matter, balls with a rough surface: the map, and their centres (voxels) and radii (mm)."""
+    if random.rand() >= LESIONS["share"]:
+        return classes, []
+    classes, white, lesions = classes.clone(), CLASSES.index("WM"), []
+    for _ in range(random.randint(*LESIONS["count"]) + 1):
+        centre = [int(random.randint(n)) for n in classes.shape]
+        radius = float(random.uniform(*LESIONS["radius"]))
+        if classes[tuple(centre)] != white:
+            continue
+        reach = [int(np.ceil(1.3 * radius / s)) for s in spacing]
+        box = tuple(slice(max(0, c - r), c + r + 1) for c, r in zip(centre, reach, strict=True))
+        part = classes[box]
+        index = torch.meshgrid(
+            *(torch.arange(b.start, b.start + n) for b, n in zip(box, part.shape, strict=True)), indexing="ij"
+        )
+        offset = torch.stack([(i - c) * s for i, c, s in zip(index, centre, spacing, strict=True)])
+        distance = offset.square().sum(0).sqrt()
+        rough = torch.from_numpy(random.normal(0, 0.12, part.shape)).float()
+        ball = (distance / radius + rough < 1).to(classes.device)
+        classes[box] = torch.where(ball & (part == white), CLASSES.index("WM lesion"), part)
+        lesions.append({"centre": centre, "radius": radius})
+    return classes, lesions
+
+
+def render(classes: Tensor, parameters: dict[str, Any], spacing: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """What the low and the high field make of a fine class map, before any acquisition: ``(D, H, W)`` float32 each.
+
+    Within a tissue T1 varies smoothly, and each signal follows it by its own slope; the low field's transmit field
+    varies too. White matter is 1 on average.
+
+    Args:
+        classes: uint8.
+        parameters: of :func:`bundle.simulation.protocol.draw`.
+        spacing: mm.
+    """
+    device, size = classes.device, classes.shape
+    generator = torch.Generator().manual_seed(parameters["seed"])
+    grain = parameters["variation"]["grain"] / float(np.mean(spacing))
+    texture = (parameters["variation"]["amplitude"] * smooth_noise(size, grain, generator)).to(device)
+    transmit = bias_field(size, torch.tensor(parameters["b1"], device=device, dtype=torch.float32)) - 1
+    low_mean, low_slope, b1_slope = _linear(parameters, "low", device)
+    high_mean, high_slope, _ = _linear(parameters, "high", device)
+    low, high = (torch.empty(size, device=device) for _ in range(2))
+    for start in range(0, size[0], _SLAB):
+        rows = slice(start, start + _SLAB)
+        index, vary = classes[rows].int(), texture[rows]
+        low[rows] = (low_mean[index] + low_slope[index] * vary + b1_slope[index] * transmit[rows]).clamp_min_(0)
+        high[rows] = (high_mean[index] + high_slope[index] * vary).clamp_min_(0)
+    return low, high
+
+
+def _linear(parameters: dict[str, Any], which: str, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Signal of every class, and its slopes with the logarithms of T1 and of the transmit field."""
+    mean = signals(parameters, which)
+    by_t1 = (signals(parameters, which, t1_factor=1 + _SLOPE) - mean) / _SLOPE
+    by_b1 = (signals(parameters, which, b1=1 + _SLOPE) - mean) / _SLOPE
+    return mean.to(device), by_t1.to(device), by_b1.to(device)
