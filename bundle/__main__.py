@@ -44,6 +44,35 @@ class Commands:
 
         demo(Path(str(output_dir)))
 
+    def simulate(
+        self,
+        source: str,
+        output_dir: str,
+        modality: str = "T1w",
+        low_field: float = 1.5,
+        high_field: float = 7.0,
+        factor: list = (2, 2, 2),
+        seed: int = 0,
+        high_spacing: float | None = None,
+        warp: bool = True,
+    ) -> None:
+        """Make pairs of a low-field and a high-field scan of one head, with tissue map, bias field and sidecar.
+
+        Args:
+            source: label map with FreeSurfer or SynthSeg numbers, a folder of them, or `phantom`.
+            output_dir: folder for the volumes.
+            modality: T1w or T2w.
+            low_field: tesla, from 1.5.
+            high_field: tesla, to 7.
+            factor: low over high spacing per axis, such as [2,2,2] or [1,1,4].
+            seed: of everything that is drawn; the same seed gives the same bytes.
+            high_spacing: voxel size in mm of the high-field volume; default: that of the map.
+            warp: whether every seed gets a head of its own shape.
+        """
+        from .simulate import simulate
+
+        simulate(str(source), str(output_dir), modality, low_field, high_field, factor, seed, high_spacing, warp)
+
     def evaluate(
         self,
         data: str,

@@ -67,9 +67,9 @@ def evaluate(
     if not sound:
         raise InputError(f"--factors {factors}: allowed are lists of three whole numbers: [[2,2,2],[1,1,3]]")
     if data.endswith(".json"):
-        paths = [item["image"] for item in read_datalist(data, section, dataset_dir)]
+        items = read_datalist(data, section, dataset_dir)
     else:
-        paths = find_volumes(data)
+        items = [{"image": str(path)} for path in find_volumes(data)]
     folder, where = prepare_output(output_dir), pick_device(device)
     methods = classical_methods()
     if regression is not None:
@@ -77,4 +77,4 @@ def evaluate(
     network = load_super_resolver(WEIGHTS)
     methods["bundle, not projected"] = network_method(network, where, project=False)
     methods["bundle"] = network_method(network, where)
-    print(write_tables(compare(paths, methods, protocols, factors), folder))
+    print(write_tables(compare(items, methods, protocols, factors), folder))

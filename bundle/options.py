@@ -94,7 +94,12 @@ OPTIONS: dict[str, Option] = {
         "voxel size of the result in mm, one number or three along the axes of the file; default: half the input's, or "
         "isotropic at the finest axis for thick slices, never below 0.4",
     ),
-    "contrast": Option("input", _choice("input"), "contrast of the result: the input's own"),
+    "contrast": Option(
+        "7T",
+        _choice("7T", "input"),
+        "of the result: 7 T-like, as learnt from simulated pairs, or the input's own; volumes that are neither T1w nor "
+        "T2w keep their own",
+    ),
     "modality": Option(
         "auto",
         _choice("auto", "T1w", "T2w", "other"),

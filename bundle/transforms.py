@@ -23,8 +23,13 @@ from .io import UNCERTAINTY, read_volume, result_name, sha256, write_json, write
 from .modality import modality_by_histogram, modality_by_name
 from .networks.super_resolver import MODALITIES, encode_condition
 from .simulation.acquisition import Acquisition
+from .simulation.protocol import MODALITIES as PAIRED
 
 TRAINED_FACTORS = ((4.0, 4.0), (8.0, 2.0))  # largest on one axis, and on the other two
+DESCRIPTIONS = {
+    "input": "Super-resolved volume",
+    "7T": "Super-resolved 7 T-like volume, its contrast learnt from simulated pairs and not from 7 T scans",
+}
 BYTES_PER_VOXEL = 60  # of the target, held at the peak besides the network's activations
 
 
@@ -54,7 +59,7 @@ class ToTargetGridd(MapTransform):
     Args:
         keys: (1, D, H, W) MetaTensor, canonical orientation.
         spacing: of the target in mm along the axes of the file, or None for :func:`bundle.geometry.default_spacing`.
-        contrast: wanted.
+        contrast: wanted, ``7T`` or ``input``; what is neither T1w nor T2w keeps the input's.
         modality: of the input; ``auto`` goes by name, then histogram.
 
     Raises:
@@ -91,7 +96,8 @@ class ToTargetGridd(MapTransform):
                 resample(source, target.shape), affine=torch.from_numpy(target.affine), meta=dict(meta)
             )
             item["intensity"] = torch.tensor(intensity, dtype=torch.float64)
-            item["condition"] = encode_condition(self.contrast, modality, factors)
+            contrast = self.contrast if modality in PAIRED else "input"
+            item["condition"] = encode_condition(contrast, modality, factors)
         return item
 
     def _target(self, grid: Grid, axes: torch.Tensor, name: str) -> Grid:
@@ -218,8 +224,11 @@ class SaveResultd(MapTransform):
         canonical = [round(2.0 ** float(v), 4) for v in item["condition"][3:]]
         factors = [canonical[axis] for axis in item["axes"][:, 0].int().tolist()]
         modality = MODALITIES[int(item["condition"][1] + 2 * item["condition"][2])]
+        warnings, contrast = factor_warnings(factors), "7T" if item["condition"][0] > 0 else "input"
+        if self.options.get("contrast", contrast) != contrast:
+            warnings.append(f"contrast 7T is there for {' and '.join(PAIRED)} only; the input's was kept")
         return {
-            "Description": "Super-resolved volume; research use only, not for diagnosis",
+            "Description": DESCRIPTIONS[contrast] + "; research use only, not for diagnosis",
             "GeneratedBy": {
                 "Name": "spcdd",
                 "Version": __version__,
@@ -229,11 +238,11 @@ class SaveResultd(MapTransform):
             "Source": Path(item["path"]).name,
             "Options": self.options,
             "Modality": modality,
-            "Contrast": "7T" if item["condition"][0] > 0 else "input",
+            "Contrast": contrast,
             "SourceSpacing": [round(float(s), 4) for s in item["spacing"]],
             "Factors": factors,
             "Degradation": "Gaussian point-spread function, full width at half maximum of one input voxel per axis",
-            "Warnings": factor_warnings(factors),
+            "Warnings": warnings,
             "RuntimeSeconds": round(time.time() - float(item["started"]), 2),
         }
 

@@ -34,7 +34,7 @@ TARGET = {
 INPUT_SEQUENCES = {
     "mprage": {
         "inversion_time": (880.0, 1150.0),
-        "repetition_time": (1800.0, 2600.0),
+        "repetition_time": (2000.0, 2600.0),
         "echo_time": (2.2, 4.5),
         "flip_angle": (6.0, 11.0),
         "echo_spacing": (6.0, 8.0),

@@ -108,7 +108,7 @@ def draw_shape(random: np.random.RandomState) -> dict[str, Any]:
 
 
 def deform(classes: Tensor, shape: dict[str, Any], spacing: Sequence[float]) -> Tensor:
-    """Warp a fine class map about its centre; what comes from outside is background.
+    """Warp a fine class map about its centre; beyond its faces it goes on as it ends there.
 
     Args:
         classes: ``(D, H, W)`` uint8.
@@ -126,16 +126,14 @@ def deform(classes: Tensor, shape: dict[str, Any], spacing: Sequence[float]) -> 
     for start in range(0, size[0], _SLAB):
         rows = slice(start, min(size[0], start + _SLAB))
         place = apply_axes(control, [bases[0][rows], bases[1], bases[2]])
-        inside, index = None, None
+        index = None
         for axis in range(3):
-            position = place[axis] + matrix[axis, 0] * centred[0][rows, None, None]
-            position += matrix[axis, 1] * centred[1][:, None] + (matrix[axis, 2] * centred[2] + (size[axis] - 1) / 2)
-            whole = position.round_().to(torch.int32)
-            valid = (whole >= 0) & (whole < size[axis])
-            inside = valid if inside is None else inside & valid
-            index = whole if index is None else index * size[axis] + whole
-        index = torch.where(inside, index, 0)
-        result[rows] = torch.where(inside, flat[index], 0)
+            position = place[axis]
+            position += matrix[axis, 0] * centred[0][rows, None, None] + matrix[axis, 1] * centred[1][:, None]
+            position += matrix[axis, 2] * centred[2] + (size[axis] - 1) / 2
+            whole = position.round_().clamp_(0, size[axis] - 1).int()
+            index = whole if index is None else index.mul_(size[axis]).add_(whole)
+        torch.index_select(flat, 0, index.flatten(), out=result[rows].view(-1))
     return result
 
 
@@ -180,20 +178,21 @@ def render(classes: Tensor, parameters: dict[str, Any], spacing: Sequence[float]
     grain = parameters["variation"]["grain"] / float(np.mean(spacing))
     texture = (parameters["variation"]["amplitude"] * smooth_noise(size, grain, generator)).to(device)
     transmit = bias_field(size, torch.tensor(parameters["b1"], device=device, dtype=torch.float32)) - 1
-    low_mean, low_slope, b1_slope = _linear(parameters, "low", device)
-    high_mean, high_slope, _ = _linear(parameters, "high", device)
+    low_mean, low_slope, b1_slope = _linear(parameters, "low")
+    high_mean, high_slope, _ = _linear(parameters, "high")
+    table = torch.stack([low_mean, low_slope, b1_slope, high_mean, high_slope], dim=1).to(device)
     low, high = (torch.empty(size, device=device) for _ in range(2))
     for start in range(0, size[0], _SLAB):
         rows = slice(start, start + _SLAB)
-        index, vary = classes[rows].int(), texture[rows]
-        low[rows] = (low_mean[index] + low_slope[index] * vary + b1_slope[index] * transmit[rows]).clamp_min_(0)
-        high[rows] = (high_mean[index] + high_slope[index] * vary).clamp_min_(0)
+        values = table.index_select(0, classes[rows].flatten().int()).unflatten(0, (-1, *size[1:])).unbind(-1)
+        low[rows] = values[0].addcmul(values[1], texture[rows]).addcmul_(values[2], transmit[rows]).clamp_min_(0)
+        high[rows] = values[3].addcmul(values[4], texture[rows]).clamp_min_(0)
     return low, high
 
 
-def _linear(parameters: dict[str, Any], which: str, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def _linear(parameters: dict[str, Any], which: str) -> tuple[Tensor, Tensor, Tensor]:
     """Signal of every class, and its slopes with the logarithms of T1 and of the transmit field."""
     mean = signals(parameters, which)
     by_t1 = (signals(parameters, which, t1_factor=1 + _SLOPE) - mean) / _SLOPE
     by_b1 = (signals(parameters, which, b1=1 + _SLOPE) - mean) / _SLOPE
-    return mean.to(device), by_t1.to(device), by_b1.to(device)
+    return mean, by_t1, by_b1
