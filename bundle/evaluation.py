@@ -17,7 +17,7 @@ from torch import Tensor
 from .consistency import back_project, default_operator, project_back
 from .geometry import Grid, resample
 from .inferer import SuperResolutionInferer
-from .intensity import fit_intensity, percentiles
+from .intensity import fit_intensity, match_linearly, percentiles
 from .io import read_volume, write_json
 from .metrics import data_range, head_mask, psnr, ssim
 from .modality import modality_by_histogram, modality_by_name
@@ -109,13 +109,6 @@ def make_simulated_case(path: str | Path, modality: str, protocol: str, factors:
     return Case(Path(path).name, modality, protocol, tuple(factors), normalised, reference, mask, span, "7T")
 
 
-def fit_linearly(image: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
-    """``a image + b`` with the least squared error inside the mask."""
-    x, y = image[mask].double(), reference[mask].double()
-    a = ((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum()
-    return (a * image + (y.mean() - a * x.mean())).to(image)
-
-
 def classical_methods() -> dict[str, Restorer]:
     """Methods without a network."""
 
@@ -173,7 +166,7 @@ def compare(
                 image = method(case)[0, 0]
                 seconds = time.perf_counter() - start
                 if case.contrast == "7T" and name in CLASSICAL:
-                    image = fit_linearly(image, case.reference, case.mask)
+                    image = match_linearly(image, case.reference, case.mask)
                 quality = [round(f(image, case.reference, case.mask, case.span), 4) for f in (psnr, ssim)]
                 shown = "x".join(str(f) for f in case.factors)
                 values = (case.name, case.modality, case.protocol, shown, name, *quality, round(seconds, 3))

@@ -51,3 +51,10 @@ def fit_intensity(volume: Tensor, name: str = "volume") -> Intensity:
     foreground = volume[volume > volume.mean()]
     bright = percentiles(foreground, (99.0,))[0]
     return Intensity(low, max(bright - low, 1e-6 * (high - low)))
+
+
+def match_linearly(image: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
+    """``a image + b`` with the least squared distance to the reference inside the mask."""
+    x, y = image[mask].double(), reference[mask].double()
+    a = ((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum().clamp_min(1e-12)
+    return (a * image + (y.mean() - a * x.mean())).to(image)

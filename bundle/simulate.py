@@ -13,7 +13,7 @@ from torch import Tensor
 from . import __version__
 from .compute import free_memory
 from .errors import InputError
-from .geometry import Grid, target_grid
+from .geometry import Grid, centres, target_grid
 from .io import find_volumes, prepare_output, read_volume, split_name, write_json, write_volume
 from .simulation.acquisition import Acquisition, bias_field, ghost, rician
 from .simulation.phantom import brain_phantom
@@ -111,12 +111,20 @@ def make_pair(
     low, high = render(fine, parameters, steps)
     high = Acquisition()(high, high_grid.shape)
     low, bias = scan(low, parameters, low_grid.shape)
-    nearest = [((torch.arange(m) + 0.5) * n / m).long() for n, m in zip(fine.shape, high_grid.shape, strict=True)]
-    tissue = fine[nearest[0]][:, nearest[1]][:, :, nearest[2]]
+    tissue = fine
+    for axis, m in enumerate(high_grid.shape):
+        tissue = tissue.index_select(axis, _nearest(fine.shape[axis], m))
     images = {"low": (WHITE * low, low_grid), "high": (WHITE * high, high_grid)}
     images |= {"tissue": (tissue, high_grid), "bias": (bias, low_grid)}
     record = {"Parameters": parameters, "Factor": list(factor), "Shape": shape, "Lesions": lesions}
     return images, record
+
+
+def _nearest(n: int, m: int) -> Tensor:
+    """Of ``n`` voxels those nearest to the centres of ``m``; of two as near the one nearer to the middle."""
+    place = torch.from_numpy(centres(n, m))
+    inward = torch.where(place < (n - 1) / 2, 1e-6, -1e-6)
+    return (place + inward).round().long()
 
 
 def scan(volume: Tensor, parameters: dict[str, Any], shape: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from bundle.networks.super_resolver import SuperResolver
+from bundle.simulation.phantom import brain_phantom
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -52,3 +53,11 @@ def small_network(seed=0):
     torch.nn.init.normal_(network.denoiser.exit.weight, std=0.05)
     network.residual_std.fill_(0.05)
     return network
+
+
+def phantom_map(seed=0):
+    """A small head of labels, voxels of 2 mm: int32 array and affine."""
+    labels = brain_phantom(shape=(88, 104, 92), spacing=2.0, seed=seed)
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = [-(n - 1) for n in labels.shape]
+    return labels.numpy(), affine

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bundle.geometry import centres
-from bundle.simulation.acquisition import FWHM_TO_SIGMA, Acquisition, acquisition_matrix, bias_field, rician
+from bundle.simulation.acquisition import Acquisition, acquisition_matrix, bias_field, ghost, rician
 
 
 def test_an_unknown_profile_is_refused():
@@ -28,7 +28,7 @@ def test_the_gaussian_has_the_width_asked_for():
     row = matrix[25]
     mean = (row * position).sum()
     sigma = ((row * (position - mean) ** 2).sum()).sqrt()
-    assert float(sigma) == pytest.approx(1.5 * 4 * FWHM_TO_SIGMA, rel=1e-3)
+    assert float(sigma) == pytest.approx(1.5 * 4 / math.sqrt(8 * math.log(2)), rel=1e-3)
 
 
 def test_a_box_below_one_leaves_a_gap():
@@ -77,3 +77,13 @@ def test_the_bias_field_is_smooth_positive_and_without_its_constant():
     field = bias_field((50, 9, 10), coefficients)
     expected = torch.exp(0.3 * torch.cos(math.pi * (torch.arange(50) + 0.5) / 50))
     assert torch.allclose(field[:, 0, 0], expected, atol=1e-5)
+
+
+def test_ghosts_are_faint_copies_at_a_share_of_the_field_of_view():
+    volume = torch.zeros(8, 40, 8)
+    volume[4, 20, 4] = 1.0
+    ghosted = ghost(volume, axis=1, strength=0.05, copies=4)
+    assert float(ghosted[4, 20, 4]) == 1.0
+    assert float(ghosted[4, 30, 4]) == float(ghosted[4, 10, 4]) == pytest.approx(0.05)
+    assert int((ghosted > 0).sum()) == 3
+    assert (ghost(volume, 1, -0.05, 4) >= 0).all()  # a magnitude image

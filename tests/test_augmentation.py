@@ -4,9 +4,8 @@ import torch
 from data import head
 from monai.data import MetaTensor
 
-from bundle.augmentation import PrepareSourced, RandAcquired, RandCutd, RandHeadCropd, RandRenderd
+from bundle.augmentation import PrepareSourced, RandAcquired, RandCutd, RandHeadCropd
 from bundle.errors import InputError
-from bundle.simulation.tissues import CLASSES
 
 SIZES = {"sharp": 48, "label_map": 40}
 
@@ -26,7 +25,8 @@ def _item(kind="sharp"):
 
 def test_sources_become_small_and_bad_labels_are_refused():
     assert _item()["image"].dtype == torch.float16 and float(_item()["image"].max()) > 0.8
-    assert _item("label_map")["image"].dtype == torch.uint8
+    fine = _item("label_map")["image"]
+    assert fine.dtype == torch.uint8 and fine.shape == (1, 120, 120, 120)  # half the voxel size
     with pytest.raises(InputError, match="unknown"):
         PrepareSourced("image")({"image": MetaTensor(_labels() + 7000), "kind": "label_map"})
 
@@ -40,24 +40,6 @@ def test_crops_have_the_size_of_their_kind_and_small_volumes_are_mirrored(kind):
     out = crop(item)["image"]
     assert out.shape == (1, *[SIZES[kind]] * 3)
     assert torch.equal(out[..., 20], out[..., 19])  # mirrored at the edge
-
-
-def test_rendering_follows_the_labels_and_the_seed():
-    item = RandHeadCropd("image", SIZES).set_random_state(0)(_item("label_map"))
-    first, same, other = (RandRenderd("image").set_random_state(s)(dict(item))["image"] for s in (1, 1, 2))
-    assert first.dtype == torch.float32 and torch.equal(first, same) and not torch.equal(first, other)
-    assert RandRenderd("image")(_item())["image"].dtype == torch.float16  # images are left alone
-
-
-def test_a_stripped_head_keeps_the_brain_and_loses_the_skull():
-    transform = RandRenderd("image", stripped=1.0).set_random_state(0)
-    item = _item("label_map")
-    classes = item["image"].clone()
-    volume = transform(item)["image"]
-    outer = classes == CLASSES.index("compact bone")
-    outer[:, 5:-5, 5:-5, 5:-5] = False
-    assert float(volume[classes == CLASSES.index("WM")].min()) > 0.1
-    assert float((volume[outer] == 0).float().mean()) > 0.9
 
 
 def test_a_cut_leaves_a_hard_edge():
@@ -79,6 +61,14 @@ def test_pairs_have_the_same_grid_and_the_condition_of_their_factors():
         assert (factors > 0.99).all() and (factors < 9).all() and factors.max() > 1.2
         seen.add(tuple(out["condition"][:3].tolist()))
     assert seen == {(0, 1, 0), (0, 0, 0)}  # the modality is dropped now and then
+
+
+def test_a_pair_of_two_fields_keeps_its_views_aligned_and_shares_no_gamma():
+    item = RandHeadCropd("image", {"sharp": 56}).set_random_state(0)(_item())
+    item |= {"kind": "label_map", "low": 1.0 - item["image"].float()}  # a contrast turned over
+    out = RandAcquired("image", size=24, noise=0.0).set_random_state(1)(item)
+    assert out["condition"].tolist()[:3] == [1, 1, 0]
+    assert np.corrcoef(out["image"].flatten(), out["label"].flatten())[0, 1] < -0.5
 
 
 def test_a_fixed_pair_is_the_same_volume_degraded_by_two():

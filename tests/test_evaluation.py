@@ -39,13 +39,13 @@ def test_a_network_that_adds_nothing_scores_like_cubic_and_projection_helps(path
     methods = classical_methods()
     for project in (False, True):
         methods[f"net {project}"] = network_method(SuperResolver("small"), torch.device("cpu"), project, amp=False)
-    rows = {r["method"]: r["psnr"] for r in compare([path], methods, ["A"], [(2, 2, 2)])}
+    rows = {r["method"]: r["psnr"] for r in compare([{"image": path}], methods, ["A"], [(2, 2, 2)])}
     assert rows["net False"] == pytest.approx(rows["cubic"], abs=0.01)
     assert rows["trilinear"] < rows["cubic"] < rows["IBP"] and rows["net True"] > rows["cubic"]
 
 
 def test_tables_are_written_as_csv_json_and_markdown(path, tmp_path):
-    rows = compare([path], classical_methods(), ["A", "C"], [(1, 1, 3)])
+    rows = compare([{"image": path}], classical_methods(), ["A", "C"], [(1, 1, 3)])
     text = write_tables(rows, tmp_path)
     assert len(rows) == 6 and text.count("\n") == 7
     assert json.loads((tmp_path / "results.json").read_text())["rows"] == rows

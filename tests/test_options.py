@@ -21,7 +21,7 @@ from bundle.options import OPTIONS, parse_options
         ({"samples": True}, "whole number"),
         ({"temperature": 1.5}, "from 0 to 1"),
         ({"temperature": "nan"}, "from 0 to 1"),
-        ({"contrast": "3T"}, "allowed is input"),
+        ({"contrast": "3T"}, "allowed is 7T or input"),
         ({"max_memory": "much"}, "such as 4GB"),
         ({"samples": 3, "temperature": 0}, "samples differ only"),
         ({"steps": 4, "temperature": 0}, "temperature 0 is one step"),
