@@ -73,6 +73,23 @@ class Commands:
 
         simulate(str(source), str(output_dir), modality, low_field, high_field, factor, seed, high_spacing, warp)
 
+    def realism(self, data: str, output_dir: str, dataset_dir: str = ".", maps: int = 6) -> None:
+        """Compare simulated 3 T brains with real ones: contrast of tissues, power spectrum, pictures.
+
+        Args:
+            data: datalist.json with sections `brains` (skull-stripped scans) and `training` (label maps among it).
+            output_dir: folder for realism.json and realism.png.
+            dataset_dir: folder that the datalist's paths are relative to.
+            maps: how many label maps.
+        """
+        from .data import read_datalist
+        from .realism import realism
+
+        real = [item["image"] for item in read_datalist(str(data), "brains", str(dataset_dir))]
+        training = read_datalist(str(data), "training", str(dataset_dir))
+        labels = [item["image"] for item in training if item.get("kind") == "label_map"]
+        realism(real, labels[: int(maps)], Path(str(output_dir)))
+
     def evaluate(
         self,
         data: str,

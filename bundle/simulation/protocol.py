@@ -33,12 +33,12 @@ TARGET = {
 # Of the low field, each drawn evenly between its ends
 INPUT_SEQUENCES = {
     "mprage": {
-        "inversion_time": (880.0, 1150.0),
+        "inversion_time": (900.0, 1150.0),
         "repetition_time": (2000.0, 2600.0),
         "echo_time": (2.2, 4.5),
-        "flip_angle": (6.0, 11.0),
-        "echo_spacing": (6.0, 8.0),
-        "pulses": (128, 192),
+        "flip_angle": (8.0, 12.0),
+        "echo_spacing": (6.5, 8.0),
+        "pulses": (160, 192),
     },
     "T1w spin_echo": {"repetition_time": (400.0, 700.0), "echo_time": (8.0, 15.0)},
     "T2w spin_echo": {
