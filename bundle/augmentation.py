@@ -186,7 +186,7 @@ class RandAcquired(Randomizable, MapTransform):
         if contrast == "input":
             gain = float(np.exp(self.R.uniform(-0.35, 0.2)))
             views = gain * views.sign() * views.abs() ** float(np.exp(self.R.uniform(-0.4, 0.4)))
-        coefficients = torch.from_numpy(self.R.normal(0, 0.08, (3, 3, 3)).astype(np.float32))
+        coefficients = torch.from_numpy(self.R.normal(0, IMAGE["bias"][1], (3, 3, 3)).astype(np.float32))
         return views * bias_field(views.shape[2:], coefficients)
 
     def _draw(self) -> tuple[Acquisition, tuple[float, ...]]:

@@ -25,7 +25,7 @@ def folder(tmp_path):
 def test_a_cohort_goes_on_after_refused_volumes_and_ends_with_their_table(folder, tmp_path, capsys):
     out = tmp_path / "out"
     with pytest.raises(SystemExit) as ended:
-        enhance(str(folder), str(out))
+        enhance(str(folder), str(out), contrast="input")
     message = str(ended.value)
     assert "constant.nii.gz: all voxels have about the same value" in message
     assert "nan.nii.gz: 1 voxels are NaN or Inf" in message and "2 of 4 volumes were refused" in message

@@ -4,9 +4,18 @@ import json
 import numpy as np
 import pytest
 import torch
-from data import head, save
+from data import head, phantom_map, save
 
-from bundle.evaluation import classical_methods, compare, make_case, network_method, tune_back_projection, write_tables
+from bundle.evaluation import (
+    classical_methods,
+    compare,
+    make_case,
+    make_cases,
+    make_simulated_case,
+    network_method,
+    tune_back_projection,
+    write_tables,
+)
 from bundle.networks.super_resolver import SuperResolver
 from bundle.simulation.acquisition import Acquisition
 
@@ -56,3 +65,28 @@ def test_tables_are_written_as_csv_json_and_markdown(path, tmp_path):
 def test_back_projection_is_tuned_to_the_noise(path):
     quiet, noisy = (tune_back_projection(path, p, (2, 2, 2)) for p in ("A", "B"))
     assert quiet[0] * quiet[1] >= noisy[0] * noisy[1]
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory):
+    array, affine = phantom_map()
+    return save(tmp_path_factory.mktemp("maps") / "map.nii.gz", array.astype(np.int16), affine)
+
+
+@pytest.mark.parametrize("modality", ["T1w", "T2w"])
+def test_a_label_map_stands_for_a_low_field_input_and_a_7t_truth(labels, modality):
+    case = make_simulated_case(labels, modality, "A", (2, 2, 2))
+    assert case.reference.shape == (88, 104, 92) and case.low.shape == (1, 1, 44, 52, 46)
+    assert case.condition.tolist()[0][:3] == [1, modality == "T1w", modality == "T2w"]
+    again = make_simulated_case(labels, modality, "A", (2, 2, 2))
+    assert torch.equal(case.low, again.low) and torch.equal(case.reference, again.reference)
+
+
+def test_methods_without_a_network_are_fitted_to_the_7t_truth_before_they_are_compared(labels):
+    item = {"image": str(labels), "kind": "label_map"}
+    assert [c.modality for c in make_cases(item, ["A"], [(2, 2, 2)])] == ["T1w", "T2w"]
+    cubic = classical_methods()["cubic"]
+    methods = {"cubic": cubic, "cubic turned down": lambda case: 0.2 * cubic(case) + 3}
+    rows = compare([item], methods, ["A"], [(2, 2, 2)])
+    fitted, raw = rows[0], rows[1]
+    assert fitted["psnr"] > 15 > raw["psnr"] and len(rows) == 4

@@ -118,6 +118,18 @@ def test_another_contrast_is_not_projected_back(tmp_path):
     assert torch.equal(ProjectBackd("pred")({**item, "pred": item["pred"].clone()})["pred"], item["pred"])
 
 
+def test_7t_contrast_is_for_t1w_and_t2w_and_says_where_it_comes_from(tmp_path):
+    for name, contrast in (("a_T1w", "7T"), ("a_FLAIR", "input")):
+        path = save(tmp_path / f"{name}.nii.gz", head())
+        item = ToTargetGridd("image", contrast="7T")(LoadVolumed("image")({"image": str(path)}))
+        assert item["condition"][0] == float(contrast == "7T")
+        (tmp_path / "w.pt").write_bytes(b"w")
+        sidecar = SaveResultd("image", str(tmp_path), {"contrast": "7T"}, str(tmp_path / "w.pt")).sidecar(item)
+        assert sidecar["Contrast"] == contrast
+        assert ("simulated pairs" in sidecar["Description"]) == (contrast == "7T")
+        assert any("the input's was kept" in w for w in sidecar["Warnings"]) == (contrast == "input")
+
+
 def test_axes_finer_than_the_target_are_reduced_and_the_others_sharpened(tmp_path):
     path = save(tmp_path / "scan.nii.gz", head((60, 60, 20)), np.diag([0.4, 0.4, 2.0, 1]))
     result = nib.load(_there_and_back(path, tmp_path, (0.5, 0.5, 0.5))["result"])

@@ -64,7 +64,7 @@ IMAGE = {
     "box": (0.7, 1.0),  # slice profile: below 1 is a gap between slices
     "truncation": (0.75, 1.0),  # share of k-space: Gibbs ringing
     "noise": (0.003, 0.05),  # Rician, relative to white matter (T1w) or cortex (T2w)
-    "bias": (0.02, 0.12),  # standard deviation of the coefficients of the log-field
+    "bias": (0.02, 0.08),  # standard deviation of the coefficients of the log-field
     "b1": (0.0, 0.06),  # the same for the transmit field
     "ghost": (0.01, 0.05),  # strength of motion ghosts, where there are some
     "ghost_share": 0.15,
