@@ -1,8 +1,8 @@
-"""Super-resolution of brain MRI: an ordinary 1.5 T or 3 T volume becomes a sharper one, with its geometry kept."""
+"""Super-resolution of brain MRI: a 1.5 T or 3 T volume becomes a sharper, 7 T-like one, with its geometry kept."""
 
 import os
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Huge pages for large CPU tensors: a whole head then takes about half the time, most of which went into page faults.
 # PyTorch reads this at its first allocation, so it works for `python -m monai.bundle run` as well.

@@ -1,5 +1,6 @@
 """Simulated pairs on disk: a label map, or the phantom, as a low-field and a high-field scanner would image it."""
 
+import json
 import math
 import zlib
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from .simulation.protocol import acquisition, draw
 from .simulation.rendering import add_lesions, deform, draw_shape, prepare_map, render
 from .simulation.tissues import CLASSES, SOURCES, to_classes
 
+SIDECAR = "_desc-simulation.json"
 WHITE = 1000.0  # intensity of white matter in the files
 BRAIN = ("cortical GM", "WM")  # what a label map must hold
 _BYTES_PER_VOXEL = 24  # of the fine grid, at the peak
@@ -39,7 +41,7 @@ def simulate(
 ) -> list[Path]:
     """Write ``<stem>_desc-low``, ``-high``, ``-tissue`` and ``-bias`` NIfTIs and ``<stem>_desc-simulation.json``.
 
-    The same arguments give the same bytes.
+    The same arguments give the same bytes. ``pairs.json`` lists all pairs of the folder, ready for a training.
 
     Args:
         source: label map with FreeSurfer or SynthSeg numbers, a folder of them, or ``phantom``.
@@ -67,12 +69,23 @@ def simulate(
         for kind, (image, grid) in images.items():
             array = image.numpy() if image.dtype == torch.uint8 else image.numpy().astype(np.float32)
             write_volume(folder / f"{name}_desc-{kind}.nii.gz", array, grid.affine, (1, 1))
-        sidecars.append(folder / f"{name}_desc-simulation.json")
+        sidecars.append(folder / f"{name}{SIDECAR}")
         head = {"Description": "Simulated pair; not a scan", "GeneratedBy": {"Name": "spcdd", "Version": __version__}}
         classes_by_number = {str(i): c for i, c in enumerate(CLASSES)}
         write_json(sidecars[-1], {**head, **record, "Tissue": classes_by_number, "RelaxationSources": SOURCES})
         print(f"{name}: {', '.join(f'desc-{kind}' for kind in images)}")
+    list_pairs(folder)
     return sidecars
+
+
+def list_pairs(folder: Path) -> None:
+    """Write ``pairs.json``, a datalist of every pair in the folder; the last one is kept for validation."""
+    items = []
+    for sidecar in sorted(folder.glob(f"*{SIDECAR}")):
+        name, parameters = sidecar.name.removesuffix(SIDECAR), json.loads(sidecar.read_text())["Parameters"]
+        files = {kind: f"{name}_desc-{kind}.nii.gz" for kind in ("low", "high")}
+        items.append({**files, "subject": name, "modality": parameters["modality"]})
+    write_json(folder / "pairs.json", {"training": items[:-1], "validation": items[-1:]})
 
 
 def make_pair(

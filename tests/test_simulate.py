@@ -3,12 +3,15 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from data import phantom_map, save
 
 from bundle.errors import InputError
+from bundle.pairs import preflight, read_pairs
 from bundle.simulate import simulate
 from bundle.simulation.tissues import CLASSES
 
+SECTIONS = ("training", "validation")
 KINDS = ("low", "high", "tissue", "bias")
 
 
@@ -71,10 +74,22 @@ def test_the_same_seed_gives_the_same_bytes_and_another_another_head(labels, tmp
     for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
         simulate(str(labels), tmp_path / folder, seed=seed)
     files = sorted(p.name for p in (tmp_path / "a").iterdir())
-    assert len(files) == 5
+    assert len(files) == 6
     for name in files:
+        if name == "pairs.json":
+            continue
         first, again, other = ((tmp_path / f / name).read_bytes() for f in "abc")
         assert first == again != other
+
+
+def test_the_pairs_of_a_folder_are_listed_for_training(tmp_path, monkeypatch):
+    monkeypatch.setattr("bundle.simulate.brain_phantom", lambda seed: torch.from_numpy(phantom_map(seed)[0]))
+    for seed in (1, 2, 3):
+        simulate("phantom", tmp_path, "T2w", seed=seed)
+    training, validation = (read_pairs(str(tmp_path / "pairs.json"), s, str(tmp_path)) for s in SECTIONS)
+    assert [item["subject"] for item in training] == ["phantom-1", "phantom-2"] and len(validation) == 1
+    preflight(str(tmp_path / "pairs.json"), str(tmp_path))  # every file is there
+    assert validation[0]["modality"] == "T2w" and validation[0]["contrast"] == "7T"
 
 
 def test_a_finer_target_keeps_the_field_of_view(labels, tmp_path):
