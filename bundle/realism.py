@@ -14,8 +14,7 @@ from .modality import modality_by_name
 from .simulate import read_maps, scan
 from .simulation.acquisition import Acquisition
 from .simulation.protocol import MODALITIES, draw
-from .simulation.rendering import deform, draw_shape, prepare_map, render
-from .simulation.tissues import CLASSES
+from .simulation.rendering import brain_mask, deform, draw_shape, prepare_map, render
 
 FREQUENCIES = np.linspace(0.05, 0.4, 15)  # cycles per mm
 
@@ -97,9 +96,7 @@ def simulated_brain(path: str, modality: str, seed: int = 0) -> Brain:
     steps = [s / 2 for s in spacing]
     fine = deform(prepare_map(classes, spacing), draw_shape(random), steps)
     low, high = render(fine, parameters, steps)
-    outside = [CLASSES.index(c) for c in CLASSES[CLASSES.index("optic pathway") :]] + [0]
-    inside = (~torch.isin(fine, torch.tensor(outside, dtype=torch.uint8))).float()
-    mask = Acquisition()(inside, classes.shape) > 0.5
+    mask = Acquisition()(brain_mask(fine, 6, 4), classes.shape) > 0.5
     low, _ = scan(low, parameters, classes.shape)
     return Brain(name, modality, low * mask, spacing, Acquisition()(high, classes.shape) * mask)
 

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from .geometry import apply_axes, gaussian_matrix
 from .simulation.protocol import MODALITIES, draw
-from .simulation.rendering import add_lesions, deform, draw_shape, render, smooth_noise
+from .simulation.rendering import add_lesions, brain_mask, deform, draw_shape, render, smooth_noise
 from .simulation.tissues import CLASSES
 
-_BRAIN = ("GM", "WM", "pallidum", "brainstem", "choroid")  # parts of names of classes
 _ORDERS = {"T1w": {"CSF": 0.2, "GM": 0.6, "WM": 0.95}, "T2w": {"CSF": 0.95, "GM": 0.55, "WM": 0.35}}
 _WHITE = {"T1w": (0.5, 1.0), "T2w": (0.2, 0.45)}  # white matter after normalisation, with and without scalp
 _HEAD = 200.0  # mm, over which the control points of a deformation are spread
@@ -59,7 +58,8 @@ class RandRenderd(Randomizable, MapTransform):
             classes = self._warp(item[key][0])
             views = self._pair(classes, item["modality"]) if pair else self._contrast(classes, item["modality"])
             if self.R.rand() < self.stripped:
-                views = views * self._brain(classes)
+                grow, shrink = int(self.R.randint(4, 10)), int(self.R.randint(2, 8))
+                views = views * brain_mask(classes, grow, shrink)
             matrix = gaussian_matrix(classes.shape[-1], self.size, classes.shape[-1] / self.size)
             views = apply_axes(views, [matrix] * 3).clamp_min(0)
             item[key] = views[-1:]
@@ -101,25 +101,8 @@ class RandRenderd(Randomizable, MapTransform):
         means[CLASSES.index("compact bone")] *= 0.2
         return means
 
-    def _brain(self, classes: Tensor) -> Tensor:
-        """Brain tissue and the fluid that a closing by a few millimetres takes in, on every other voxel."""
-        wanted = torch.tensor([float(any(word in name for word in _BRAIN)) for name in CLASSES])
-        grown = _dilate(wanted[classes[::2, ::2, ::2].int()][None], int(self.R.randint(2, 5)))
-        mask = 1 - _dilate(1 - grown, int(self.R.randint(1, 4)))
-        for axis in (1, 2, 3):
-            mask = mask.repeat_interleave(2, axis).narrow(axis, 0, classes.shape[0])
-        return mask
-
 
 def _middle(volume: Tensor, side: int) -> Tensor:
     """The cube of ``side`` voxels in the middle."""
     start = (volume.shape[-1] - side) // 2
     return volume[(slice(start, start + side),) * 3]
-
-
-def _dilate(mask: Tensor, voxels: int) -> Tensor:
-    """A cube of ``2 voxels + 1`` around every voxel of the mask, as three products with band matrices."""
-    n = mask.shape[-1]
-    index = torch.arange(n)
-    band = ((index[None] - index[:, None]).abs() <= voxels).float()
-    return (apply_axes(mask, [band] * 3) > 0.5).float()

@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 import torch
 
+from bundle.simulation.phantom import brain_phantom
 from bundle.simulation.protocol import draw, signals
 from bundle.simulation.rendering import (
     add_fat,
     add_lesions,
+    brain_mask,
     deform,
     draw_shape,
     prepare_map,
@@ -13,7 +15,7 @@ from bundle.simulation.rendering import (
     smooth_noise,
     subdivide,
 )
-from bundle.simulation.tissues import CLASSES
+from bundle.simulation.tissues import CLASSES, to_classes
 
 WM, GM, SOFT, SKIN = (CLASSES.index(n) for n in ("WM", "cortical GM", "soft tissue", "skin"))
 
@@ -108,3 +110,11 @@ def test_prepared_maps_are_repeatable_and_noise_has_unit_deviation():
     noise = smooth_noise((30, 40, 50), 5.0, torch.Generator().manual_seed(1))
     assert noise.shape == (30, 40, 50) and float(noise.std()) == pytest.approx(1, abs=1e-4)
     assert float((noise[1:] - noise[:-1]).std()) < 0.8  # smooth: white noise has 1.4
+
+
+def test_a_brain_mask_keeps_the_brain_and_loses_the_skull():
+    classes = to_classes(brain_phantom((88, 104, 92), 2.0))
+    mask = brain_mask(classes, 4, 2)
+    assert mask.shape == classes.shape and set(mask.unique().tolist()) == {0.0, 1.0}
+    assert float(mask[classes == WM].mean()) > 0.99 and float(mask[classes == GM].mean()) > 0.9
+    assert float(mask[classes == SKIN].mean()) < 0.02

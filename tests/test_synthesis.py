@@ -5,7 +5,6 @@ from data import phantom_map
 from monai.data import MetaTensor
 
 from bundle.augmentation import PrepareSourced, RandHeadCropd
-from bundle.simulation.tissues import CLASSES
 from bundle.synthesis import RandRenderd
 
 SIZE = 24
@@ -45,11 +44,9 @@ def test_a_pair_shows_one_head_at_two_fields(item):
     assert seen == {"T1w", "T2w"}
 
 
-def test_a_stripped_head_keeps_the_brain_and_loses_the_skull(item):
-    transform = RandRenderd("image", SIZE, stripped=1.0).set_random_state(0)
-    classes = item["image"][0]
-    mask = transform._brain(classes[:160, :160, :160])[0]
-    part = classes[:160, :160, :160]
-    assert float(mask[part == CLASSES.index("WM")].mean()) > 0.99
-    assert float(mask[part == CLASSES.index("skin")].mean()) < 0.02
-    assert set(mask.unique().tolist()) == {0.0, 1.0}  # a hard edge
+def test_a_stripped_head_loses_the_skull(item):
+    whole, stripped = (
+        RandRenderd("image", SIZE, 1.0, stripped=share).set_random_state(3)(_crop(item, 5))["image"] for share in (0, 1)
+    )
+    gone = (stripped < 0.01) & (whole > 0.05)
+    assert 0.01 < float(gone.float().mean()) < 1

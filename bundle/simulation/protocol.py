@@ -33,7 +33,7 @@ TARGET = {
 # Of the low field, each drawn evenly between its ends
 INPUT_SEQUENCES = {
     "mprage": {
-        "inversion_time": (900.0, 1150.0),
+        "inversion_time": (950.0, 1150.0),
         "repetition_time": (2000.0, 2600.0),
         "echo_time": (2.2, 4.5),
         "flip_angle": (8.0, 12.0),

@@ -18,6 +18,7 @@ from .acquisition import bias_field
 from .protocol import LESIONS, SHAPE, signals
 from .tissues import CLASSES
 
+_BRAIN = ("GM", "WM", "pallidum", "brainstem", "choroid")  # parts of names of classes
 _SLAB = 16  # planes worked on at a time: intermediates stay small
 _SLOPE = 0.02  # step for the slopes of the signal with T1 and B1
 
@@ -91,6 +92,33 @@ def subdivide(classes: Tensor, factor: int = 2, fwhm: float = 1.6) -> Tensor:
 def prepare_map(classes: Tensor, spacing: Sequence[float], factor: int = 2) -> Tensor:
     """The class map ``(D, H, W)`` with fat, in voxels ``factor`` times finer; the same map always gives the same."""
     return subdivide(add_fat(classes, spacing, torch.Generator().manual_seed(0)), factor)
+
+
+def brain_mask(classes: Tensor, grow: int, shrink: int) -> Tensor:
+    """What a skull-stripping tool leaves: brain tissue, and the fluid that a closing takes in; 0 or 1.
+
+    Computed on every other voxel, since a tool works on the scanner's coarser ones.
+
+    Args:
+        classes: ``(D, H, W)`` uint8, fine.
+        grow: voxels of dilation.
+        shrink: voxels of erosion after it.
+    """
+    wanted = torch.tensor([float(any(word in name for word in _BRAIN)) for name in CLASSES], device=classes.device)
+    mask = _dilate(wanted[classes[::2, ::2, ::2].int()], grow // 2)
+    mask = 1 - _dilate(1 - mask, shrink // 2)
+    for axis, n in enumerate(classes.shape):
+        mask = mask.repeat_interleave(2, axis).narrow(axis, 0, n)
+    return mask
+
+
+def _dilate(mask: Tensor, voxels: int) -> Tensor:
+    """A cube of ``2 voxels + 1`` around every voxel of the mask, as three products with band matrices."""
+    bands = []
+    for n in mask.shape:
+        index = torch.arange(n, device=mask.device)
+        bands.append(((index[None] - index[:, None]).abs() <= voxels).float())
+    return (apply_axes(mask, bands) > 0.5).float()
 
 
 def draw_shape(random: np.random.RandomState) -> dict[str, Any]:

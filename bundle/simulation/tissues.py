@@ -49,9 +49,9 @@ FIELDS = (1.5, 3.0, 7.0)  # tesla, of the numbers below
 # Sources; "assumed" marks a number without a measurement that fits, set beside its neighbours.
 SOURCES = {
     "W": "Wright et al., MAGMA 2008;21:121: T1 by MPRAGE, mean of putamen and caudate",
-    "M": "Wright et al. at 1.5 T; at 3 and 7 T the mean of theirs and of Marques et al., NeuroImage 2010;49:1271",
+    "M": "Wright et al. at 1.5 T; at 3 and 7 T Marques et al., NeuroImage 2010;49:1271",
     "R": "Rooney et al., MRM 2007;57:308: T1 (pallidum: 3 T on their power law; CSF: the same at all fields)",
-    "C": "Cox and Gowland, MRM 2010;64:1440: T2 (cortex: frontal)",
+    "C": "Cox and Gowland, MRM 2010;64:1440: T2 (cortex: mean of frontal and occipital)",
     "G": "van Gelderen et al., MRM 2023: R2 = 9 + (0.9 + 2e4 Fe + 5.7 lipid) B0 per second, with mass fractions of "
     "iron of Hallgren and Sourander, J Neurochem 1958;3:41 (9.1e-5 deep GM, 21.3e-5 pallidum) and 0.06 lipid",
     "P": "Peters et al., MRI 2007;25:748: T2* (deep GM: mean of putamen and caudate)",
@@ -74,8 +74,8 @@ class Tissue(NamedTuple):
     sources: str  # of T1, T2, T2*, density
 
 
-_GM = Tissue((1197, 1479, 1930), (87, 76, 47), (84, 66, 33.2), 0.837, "MCPO")
-_WM = Tissue((646, 824, 1138), (80, 71, 47), (66.2, 53.2, 26.8), 0.691, "MCPO")
+_GM = Tissue((1197, 1350, 1920), (83.5, 72, 46.5), (84, 66, 33.2), 0.837, "MCPO")
+_WM = Tissue((646, 810, 1150), (80, 71, 47), (66.2, 53.2, 26.8), 0.691, "MCPO")
 _CSF = Tissue((4300, 4300, 4300), (2000, 2000, 1050), (1000, 700, 300), 1.0, "RFAO")
 
 TISSUES = {
