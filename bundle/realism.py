@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
+from monai.transforms import Orientation
 from torch import Tensor
 
 from .errors import InputError
@@ -77,7 +79,7 @@ class Brain(NamedTuple):
 
 def real_brain(path: str) -> Brain:
     """A skull-stripped scan, brought to 1 mm where it is finer."""
-    volume = read_volume(path)
+    volume = Orientation("RAS", labels=None)(read_volume(path))
     shape = [min(n, round(n * s)) for n, s in zip(volume.shape[1:], volume.pixdim.tolist(), strict=True)]
     spacing = [n * s / m for n, s, m in zip(volume.shape[1:], volume.pixdim.tolist(), shape, strict=True)]
     modality = modality_by_name(Path(path)) or next((m for m in MODALITIES if m[:2].lower() in Path(path).name), "")
@@ -88,11 +90,13 @@ def real_brain(path: str) -> Brain:
 
 def simulated_brain(path: str, modality: str, seed: int = 0) -> Brain:
     """What 3 T and 7 T see of a label map's brain at the map's spacing; T1w is an MPRAGE."""
-    (name, classes, affine), random = next(read_maps(path)), np.random.RandomState([seed, MODALITIES.index(modality)])
+    name, classes, affine = next(read_maps(path))
+    classes = Orientation("RAS", labels=None)(MetaTensor(classes[None], affine=torch.from_numpy(affine)))
+    spacing, classes = tuple(classes.pixdim.tolist()), classes.as_tensor()[0].contiguous()
+    random = np.random.RandomState([seed, MODALITIES.index(modality)])
     parameters = draw(random, modality, 3.0, 7.0)
     while modality == "T1w" and parameters["low_sequence"]["sequence"] != "mprage":
         parameters = draw(random, modality, 3.0, 7.0)
-    spacing = tuple(float(s) for s in np.linalg.norm(affine[:3, :3], axis=0))
     steps = [s / 2 for s in spacing]
     fine = deform(prepare_map(classes, spacing), draw_shape(random), steps)
     low, high = render(fine, parameters, steps)
@@ -169,10 +173,7 @@ def draw_realism(rows: Sequence[Mapping], real: Sequence[Brain], simulated: Sequ
         for axis, (title, volume) in zip(axes[line], shown, strict=False):
             box = [slice(int(i.min()), int(i.max()) + 1) for i in (volume > 0.1 * volume.max()).nonzero().T]
             plane = volume[tuple(box)]
-            plane = (
-                plane.select(2, plane.shape[2] * 6 // 10) if "real" in title else plane.select(1, plane.shape[1] // 3)
-            )
-            axis.imshow(plane.T, cmap="gray", origin="lower" if "real" in title else "upper", vmin=0)
+            axis.imshow(plane[:, :, int(plane.shape[2] * 0.62)].T, cmap="gray", origin="lower", vmin=0)
             axis.set_title(f"{modality}, {title}")
             axis.set_axis_off()
         for row in rows:

@@ -94,8 +94,8 @@ def prepare_map(classes: Tensor, spacing: Sequence[float], factor: int = 2) -> T
     return subdivide(add_fat(classes, spacing, torch.Generator().manual_seed(0)), factor)
 
 
-def brain_mask(classes: Tensor, grow: int, shrink: int) -> Tensor:
-    """What a skull-stripping tool leaves: brain tissue, and the fluid that a closing takes in; 0 or 1.
+def brain_mask(classes: Tensor, grow: int, shrink: int, deep: int = 16) -> Tensor:
+    """What a skull-stripping tool leaves, 0 or 1: brain tissue, fluid that a closing takes in, and the ventricles.
 
     Computed on every other voxel, since a tool works on the scanner's coarser ones.
 
@@ -103,10 +103,14 @@ def brain_mask(classes: Tensor, grow: int, shrink: int) -> Tensor:
         classes: ``(D, H, W)`` uint8, fine.
         grow: voxels of dilation.
         shrink: voxels of erosion after it.
+        deep: voxels from the skull beyond which everything stays, fluid too.
     """
-    wanted = torch.tensor([float(any(word in name for word in _BRAIN)) for name in CLASSES], device=classes.device)
-    mask = _dilate(wanted[classes[::2, ::2, ::2].int()], grow // 2)
-    mask = 1 - _dilate(1 - mask, shrink // 2)
+    names = [
+        [any(word in name for word in words) for name in CLASSES] for words in (_BRAIN, (*_BRAIN, "CSF", "vessel"))
+    ]
+    brain, inside = torch.tensor(names, device=classes.device).float()[:, classes[::2, ::2, ::2].int()]
+    mask = 1 - _dilate(1 - _dilate(brain, grow // 2), shrink // 2)
+    mask = torch.maximum(mask, 1 - _dilate(1 - inside, deep // 2))
     for axis, n in enumerate(classes.shape):
         mask = mask.repeat_interleave(2, axis).narrow(axis, 0, n)
     return mask
