@@ -116,17 +116,17 @@ def edge_agreement(first: Tensor, second: Tensor, seen: Tensor, spacing: np.ndar
         seen: where both have been scanned, boolean.
         spacing: mm.
     """
-    gradients = []
+    if not seen.any():
+        return 0.0
+    directions, weight = [], torch.ones(int(seen.sum()))
     for volume in (first, second):
-        volume = _smooth(volume.float(), spacing)
-        gradients.append(torch.stack(torch.gradient(volume, spacing=[float(s) for s in spacing]))[:, seen])
-    lengths = [g.norm(dim=0) for g in gradients]
-    lengths = [x.clamp(max=float(x.mean()) * 4) / x.mean().clamp_min(1e-9) for x in lengths]
-    cosine = (gradients[0] * gradients[1]).sum(0) / (gradients[0].norm(dim=0) * gradients[1].norm(dim=0)).clamp_min(
-        1e-9
-    )
-    weight = lengths[0] * lengths[1]
-    return float((weight * cosine**2).sum() / weight.sum().clamp_min(1e-9))
+        smooth = _smooth(volume.float(), spacing)
+        gradient = torch.stack(torch.gradient(smooth, spacing=[float(s) for s in spacing]))[:, seen]
+        length = gradient.norm(dim=0)
+        directions.append(gradient / length.clamp_min(1e-9))
+        weight = weight * length.clamp(max=4 * float(length.mean()))  # no edge counts for many
+    cosine = (directions[0] * directions[1]).sum(0)
+    return float((weight * cosine**2).sum() / weight.sum().clamp_min(1e-12))
 
 
 def _smooth(volume: Tensor, spacing: np.ndarray) -> Tensor:

@@ -73,6 +73,7 @@ def test_edges_agree_by_a_third_with_noise_and_wholly_with_themselves_turned_ove
     seen, spacing = torch.ones(40, 40, 40, dtype=torch.bool), np.ones(3)
     assert edge_agreement(noise[0], noise[1], seen, spacing) == pytest.approx(1 / 3, abs=0.03)
     assert edge_agreement(noise[0], 5 - 2 * noise[0], seen, spacing) == pytest.approx(1, abs=1e-4)
+    assert edge_agreement(noise[0], noise[0], ~seen, spacing) == 0  # nothing that both have seen
 
 
 @pytest.mark.skipif(not (SHARED / "data").is_dir(), reason="real scans are not here")
