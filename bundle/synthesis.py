@@ -14,7 +14,7 @@ from .simulation.rendering import add_lesions, brain_mask, deform, draw_shape, r
 from .simulation.tissues import CLASSES
 
 _ORDERS = {"T1w": {"CSF": 0.2, "GM": 0.6, "WM": 0.95}, "T2w": {"CSF": 0.95, "GM": 0.55, "WM": 0.35}}
-_WHITE = {"T1w": (0.5, 1.0), "T2w": (0.2, 0.45)}  # white matter after normalisation, with and without scalp
+_WHITE = {"T1w": (0.4, 1.0), "T2w": (0.2, 0.65)}  # white matter after normalisation, with and without scalp
 _HEAD = 200.0  # mm, over which the control points of a deformation are spread
 
 
