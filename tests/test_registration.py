@@ -84,7 +84,7 @@ def test_real_scans_of_one_person_fit_and_of_two_do_not(fits):
     item = {"low": str(low), "high": str(high)}
     if fits:
         out = RegisterPaird()(item)
-        assert out["agreement"] > 0.85 and out["pair"].shape == (2, *read_volume(high).shape[1:])
+        assert out["agreement"] > 0.83 and out["pair"].shape == (2, *read_volume(high).shape[1:])
         assert out["factors"] == pytest.approx([1, 1, 1])
     else:
         with pytest.raises(InputError, match="two people"):
