@@ -34,13 +34,15 @@ def _choice(*allowed: str) -> Callable[[str, Any], str]:
     return read
 
 
-def _boolean(name: str, value: Any) -> bool:
+def read_boolean(name: str, value: Any) -> bool:
+    """``true`` or ``false`` and nothing else; the command line hands over text."""
     if str(value).lower() not in ("true", "false"):
         raise _fail(name, value, "true or false")
     return str(value).lower() == "true"
 
 
-def _number(low: float, high: float, whole: bool = False) -> Callable[[str, Any], float | int]:
+def read_number(low: float, high: float, whole: bool = False) -> Callable[[str, Any], float | int]:
+    """Reader of a number, or a whole one, from ``low`` to ``high``."""
     kind = "whole number" if whole else "number"
 
     def read(name: str, value: Any) -> float | int:
@@ -108,18 +110,18 @@ OPTIONS: dict[str, Option] = {
     "device": Option(None, _text, "cpu, cuda or cuda:N; default: cuda if there is one"),
     "samples": Option(
         1,
-        _number(1, 1000, whole=True),
+        read_number(1, 1000, whole=True),
         "volumes to draw; above 1 the result is their mean, and their spread is saved as uncertainty map",
     ),
-    "seed": Option(0, _number(0, 2**31, whole=True), "of the random numbers of the samples"),
+    "seed": Option(0, read_number(0, 2**31, whole=True), "of the random numbers of the samples"),
     "temperature": Option(
         None,
-        _number(0, 1),
+        read_number(0, 1),
         "0: the mean, in one step; 1: samples; default 0, or 1 when samples > 1",
     ),
     "steps": Option(
         None,
-        _number(1, 1000, whole=True),
+        read_number(1, 1000, whole=True),
         "denoising steps of a sample; default 1, or 4 when temperature > 0",
     ),
     "max_memory": Option(
@@ -127,7 +129,7 @@ OPTIONS: dict[str, Option] = {
         _memory,
         "of the network's activations, such as 4GB; default 80 % of what is free; the volume is cut into tiles to fit",
     ),
-    "overwrite": Option(False, _boolean, "make results again that are there already"),
+    "overwrite": Option(False, read_boolean, "make results again that are there already"),
     "on_error": Option("continue", _choice("continue", "stop"), "what a refused volume does to the rest of a folder"),
 }
 

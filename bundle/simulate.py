@@ -16,11 +16,12 @@ from .compute import free_memory
 from .errors import InputError
 from .geometry import Grid, centres, target_grid
 from .io import find_volumes, prepare_output, read_volume, split_name, write_json, write_volume
+from .options import read_boolean, read_number
 from .simulation.acquisition import Acquisition, bias_field, ghost, rician
 from .simulation.phantom import brain_phantom
 from .simulation.protocol import acquisition, draw
 from .simulation.rendering import add_lesions, deform, draw_shape, prepare_map, render
-from .simulation.tissues import CLASSES, SOURCES, to_classes
+from .simulation.tissues import CLASSES, FIELDS, SOURCES, to_classes
 
 SIDECAR = "_desc-simulation.json"
 WHITE = 1000.0  # intensity of white matter in the files
@@ -60,11 +61,16 @@ def simulate(
     Raises:
         InputError: an unknown label, a map without brain, an argument out of range, too little memory.
     """
-    factor, spacing = _check(factor, seed, high_spacing)
+    factor, warp = _check_factor(factor), read_boolean("warp", warp)
+    seed = read_number(0, 2**31 - 1, whole=True)("seed", seed)
+    fields = [
+        read_number(FIELDS[0], FIELDS[-1])(f"{k}_field", v) for k, v in (("low", low_field), ("high", high_field))
+    ]
+    spacing = None if high_spacing is None else read_number(0.3, 4)("high_spacing", high_spacing)
     folder, sidecars = prepare_output(output_dir), []
     for name, classes, affine in read_maps(source, seed):
         random = np.random.RandomState([seed, zlib.crc32(name.encode())])
-        parameters = draw(random, modality, float(low_field), float(high_field))
+        parameters = draw(random, modality, *fields)
         images, record = make_pair(classes, affine, parameters, factor, random, spacing, warp)
         for kind, (image, grid) in images.items():
             array = image.numpy() if image.dtype == torch.uint8 else image.numpy().astype(np.float32)
@@ -176,19 +182,14 @@ def read_maps(source: str, seed: int = 0) -> Iterator[tuple[str, Tensor, np.ndar
         yield split_name(path)[0], classes, volume.affine.numpy()
 
 
-def _check(factor: Sequence[float], seed: int, spacing: float | None) -> tuple[tuple[float, ...], float | None]:
-    given = factor
+def _check_factor(given: Sequence[float]) -> tuple[float, ...]:
     try:
         factor = tuple(float(f) for f in given)
     except (TypeError, ValueError):
         factor = ()
     if len(factor) != 3 or not all(1 <= f <= 12 for f in factor):
         raise InputError(f"--factor {given}: allowed are three numbers from 1 to 12, such as [2,2,2]")
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
-        raise InputError(f"--seed {seed}: allowed is a whole number from 0 to {2**31 - 1}")
-    if spacing is not None and not (isinstance(spacing, int | float) and 0.3 <= spacing <= 4):
-        raise InputError(f"--high_spacing {spacing}: allowed is a number from 0.3 to 4 mm")
-    return factor, spacing
+    return factor
 
 
 def _check_memory(grid: Grid, finer: int) -> None:
