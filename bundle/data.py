@@ -12,14 +12,13 @@ from .networks.super_resolver import read_weights
 KINDS = ("sharp", "label_map")
 
 
-def read_datalist(path: str, section: str, dataset_dir: str) -> list[dict]:
-    """Items of one section of a MONAI datalist, with ``image`` resolved against ``dataset_dir``.
+def read_sections(path: str, section: str) -> dict:
+    """All sections of a MONAI datalist, of which ``section`` must be there.
 
     (MONAI's own reader would take any text that is also a folder's name there for a path.)
-    An item holds ``image`` (file); it may hold ``kind`` (``sharp`` or ``label_map``), ``modality`` and ``weight``.
 
     Raises:
-        InputError: missing list or section, an item without image or of unknown kind.
+        InputError: no such file, not JSON, or no such section.
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such datalist")
@@ -27,10 +26,21 @@ def read_datalist(path: str, section: str, dataset_dir: str) -> list[dict]:
         sections = json.loads(Path(path).read_text())
     except ValueError as error:
         raise InputError(f"{path}: not JSON ({error})") from error
-    if not isinstance(sections, dict) or section not in sections:
+    if not isinstance(sections, dict) or not isinstance(sections.get(section), list):
         raise InputError(f"{path}: no section {section!r}; a datalist is {{{section!r}: [{{'image': file}}, ...]}}")
+    return sections
+
+
+def read_datalist(path: str, section: str, dataset_dir: str) -> list[dict]:
+    """Items of one section of a MONAI datalist, with ``image`` resolved against ``dataset_dir``.
+
+    An item holds ``image`` (file); it may hold ``kind`` (``sharp`` or ``label_map``), ``modality`` and ``weight``.
+
+    Raises:
+        InputError: missing list or section, an item without image or of unknown kind.
+    """
     items = []
-    for item in sections[section]:
+    for item in read_sections(path, section)[section]:
         if not isinstance(item, dict) or "image" not in item:
             raise InputError(f"{path}: section {section!r} holds {item!r}; every item needs an 'image'")
         if item.get("kind", "sharp") not in KINDS:

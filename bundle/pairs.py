@@ -1,6 +1,5 @@
 """Training on real pairs: a low-field and a high-field scan of one person."""
 
-import json
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 from monai.transforms import Randomizable, Transform
 from torch import Tensor
 
+from .data import read_sections
 from .errors import InputError
 from .intensity import fit_intensity, match_linearly
 from .io import read_volume
@@ -28,14 +28,7 @@ def read_pairs(path: str, section: str, dataset_dir: str) -> list[dict]:
     Raises:
         InputError: missing list or section, an incomplete item, or a person in more than one section.
     """
-    try:
-        sections = json.loads(Path(path).read_text())
-    except OSError as error:
-        raise InputError(f"{path}: no such datalist") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error})") from error
-    if not isinstance(sections, dict) or not isinstance(sections.get(section), list):
-        raise InputError(f"{path}: no section {section!r}; it is a list of {{{', '.join(KEYS)}}}")
+    sections = read_sections(path, section)
     _check_people(sections, path)
     items = []
     for item in sections[section]:
@@ -72,7 +65,10 @@ def preflight(path: str, dataset_dir: str, weights: str | None = None) -> None:
     """
     try:
         for section in ("training", "validation"):
-            for item in read_pairs(path, section, dataset_dir):
+            pairs = read_pairs(path, section, dataset_dir)
+            if not pairs:
+                raise InputError(f"{path}: section {section!r} is empty; it needs at least one pair")
+            for item in pairs:
                 for key in ("low", "high"):
                     if not Path(item[key]).is_file():
                         raise InputError(f"{item[key]}: no such file; set --dataset_dir to the folder of the data")

@@ -40,6 +40,8 @@ def test_bad_lists_are_refused(tmp_path, sections, message):
 def test_missing_lists_and_files_stop_the_run_in_one_line(tmp_path):
     with pytest.raises(SystemExit, match="no such datalist"):
         preflight(str(tmp_path / "none.json"), ".")
+    with pytest.raises(SystemExit, match="section 'training' is empty"):
+        preflight(_list(tmp_path, training=[], validation=[_pair("b")]), ".")
     path = _list(tmp_path, training=[_pair("a")], validation=[_pair("b")])
     with pytest.raises(SystemExit, match="a_low.nii.gz: no such file; set --dataset_dir"):
         preflight(path, str(tmp_path))
