@@ -8,21 +8,26 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable
 from torch import Tensor
+from torch.nn import functional as F
 
 from .geometry import apply_axes, resample
 from .intensity import fit_intensity
+from .networks.context import VIEW, coarse_view
 from .networks.super_resolver import encode_condition
 from .simulation.acquisition import Acquisition, acquisition_matrix, bias_field, ghost
 from .simulation.protocol import IMAGE
 from .simulation.rendering import prepare_map
 from .simulation.tissues import to_classes
 
+UNKNOWN = 255  # tissue that no label map says
+
 
 class PrepareSourced(MapTransform):
     """Make a loaded training volume small and ready: a sharp image normalised, a label map as fine tissue classes.
 
     What it is stands in the item under ``kind``: ``sharp`` (float16 out) or ``label_map`` (uint8 out, in voxels half
-    as large, see :mod:`bundle.simulation.rendering`).
+    as large, see :mod:`bundle.simulation.rendering`). Under ``head`` comes the whole of it, small: the coarse view of
+    an image, every fourth voxel of the fine classes.
     """
 
     def __init__(self, keys: KeysCollection) -> None:
@@ -36,14 +41,21 @@ class PrepareSourced(MapTransform):
             plain = torch.as_tensor(np.asarray(volume))
             if item.get("kind", "sharp") == "label_map":
                 item[key] = prepare_map(to_classes(plain, name)[0], volume_spacing(volume))[None]
+                item["head"] = item[key][:, ::4, ::4, ::4].clone()
             else:
-                item[key] = fit_intensity(plain, name).normalise(plain.float()).half()
+                normalised = fit_intensity(plain, name).normalise(plain.float())
+                item[key], item["head"] = normalised.half(), coarse_view(normalised[None])[0]
         return item
 
 
 def volume_spacing(volume: Tensor) -> tuple[float, float, float]:
     """Voxel size in mm of a MetaTensor, 1 mm for a plain tensor."""
     return tuple(float(s) for s in volume.pixdim) if isinstance(volume, MetaTensor) else (1.0, 1.0, 1.0)
+
+
+def pad_view(view: Tensor) -> Tensor:
+    """A coarse view in a cube of one size, so that views stack: (1, d, h, w) to (1, VIEW, VIEW, VIEW)."""
+    return F.pad(view, [v for n in reversed(view.shape[1:]) for v in (0, VIEW - n)])
 
 
 class RandHeadCropd(Randomizable, MapTransform):
@@ -112,7 +124,10 @@ class RandAcquired(Randomizable, MapTransform):
     - ``image``: (1, size, size, size), the acquired crop back on the sharp grid by cubic interpolation,
     - ``label``: (1, size, size, size), the sharp crop: of the same contrast, or at 7 T where the item holds the low
       field's view of it under ``low``,
-    - ``condition``: (6,), see :func:`bundle.networks.super_resolver.encode_condition`.
+    - ``condition``: (6,), see :func:`bundle.networks.super_resolver.encode_condition`,
+    - ``context``: (1, 64, 64, 64), the coarse view of the whole head, air around it,
+    - ``tissue``: (1, size, size, size) uint8, index into ``GROUPS``, :data:`UNKNOWN` where no label map says it,
+    - ``level``: () how bright white matter is at 7 T, in the units of ``image``; NaN where that is unknown.
 
     The crop that comes in is larger than ``size``: what lies outside feeds the point-spread function at the border,
     or is used to shrink the crop, so that one volume teaches several voxel sizes.
@@ -143,17 +158,23 @@ class RandAcquired(Randomizable, MapTransform):
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict:
         item = dict(data)
-        modality = item.get("modality", "other")
+        modality, kind = item.get("modality", "other"), item.get("kind", "sharp")
         sharp = item[self.keys[0]].float()
         if min(sharp.shape[1:]) < self.size + 2 * self.margin:
             need = f"size {self.size} + 2 x margin {self.margin}"
             raise ValueError(f"crop of {tuple(sharp.shape[1:])} voxels is smaller than {need}")
         contrast = "7T" if "low" in item else "input"
-        views = torch.stack([item["low"].float() if "low" in item else sharp, sharp])
+        views = self._shrink(torch.stack([item["low"].float() if "low" in item else sharp, sharp]), kind)
+        tissue = self._inner(item["tissue"])[None] if "tissue" in item else None
+        tissue = torch.full_like(views[:1], UNKNOWN, dtype=torch.uint8) if tissue is None else tissue
+        head = item["head"].float()
         acquisition, factors = Acquisition(noise=0.01), [self.fixed] * 3
         generator = torch.Generator().manual_seed(int(self.R.randint(2**31)))
         if self.fixed is None:
-            views = self._vary(self._shrink(views, item.get("kind", "sharp")), contrast)
+            views, tissue = self._turn(views, tissue)
+            if contrast == "input":
+                views, head = self._restain(views, head)
+            views = views * self._shading(views.shape[2:])
             acquisition, factors = self._draw()
             modality = modality if contrast == "7T" or self.R.rand() < 0.8 else "other"
         low_shape = [max(4, round(n / f)) for n, f in zip(views.shape[2:], factors, strict=True)]
@@ -161,33 +182,45 @@ class RandAcquired(Randomizable, MapTransform):
         if contrast == "7T" and self.R.rand() < IMAGE["ghost_share"]:
             low = ghost(low, int(self.R.randint(3)), float(self.R.uniform(*IMAGE["ghost"])), int(self.R.randint(2, 9)))
         true_factors = [n / m for n, m in zip(views.shape[2:], low_shape, strict=True)]
-        pair = torch.stack([resample(low, views.shape[2:]), views[1]])
+        volumes = [resample(low, views.shape[2:]), views[1], tissue[0]]
         half = self.margin // 2
-        for axis in (2, 3, 4):
+        for axis in (1, 2, 3):
             start = self.margin if self.fixed else half + int(self.R.randint(2 * half + 1))
-            pair = pair.narrow(axis, start, self.size)
-        item["image"], item["label"] = pair.contiguous().unbind(0)
-        item["condition"] = encode_condition(contrast, modality, true_factors)
-        return {key: item[key] for key in ("image", "label", "condition")}
+            volumes = [volume.narrow(axis, start, self.size) for volume in volumes]
+        image, label, tissue = (volume.contiguous() for volume in volumes)
+        return {
+            **{"image": image, "label": label, "tissue": tissue, "context": pad_view(head)},
+            "condition": encode_condition(contrast, modality, true_factors),
+            "level": torch.as_tensor(item.get("level", float("nan"))),
+        }
+
+    def _inner(self, volume: Tensor) -> Tensor:
+        """The middle of a crop, with its margin."""
+        inner, n = self.size + 2 * self.margin, volume.shape[-1]
+        middle = slice((n - inner) // 2, (n - inner) // 2 + inner)
+        return volume[..., middle, middle, middle]
 
     def _shrink(self, views: Tensor, kind: str) -> Tensor:
-        """Half the time, use the whole crop at a coarser voxel size; else its middle."""
+        """Half the time, use the whole crop of an image at a coarser voxel size; else its middle."""
         inner, n = self.size + 2 * self.margin, views.shape[-1]
-        if kind == "sharp" and self.R.rand() < 0.5:
+        if self.fixed is None and kind == "sharp" and self.R.rand() < 0.5:
             matrix = acquisition_matrix(n, inner, "gaussian", 0.7)
             return apply_axes(views, [matrix] * 3)
-        middle = slice((n - inner) // 2, (n - inner) // 2 + inner)
-        return views[..., middle, middle, middle]
+        return views if self.fixed is not None else self._inner(views)
 
-    def _vary(self, views: Tensor, contrast: str) -> Tensor:
-        """Flips, axis permutations and shading, for both views alike; gain and gamma where they share contrast."""
+    def _turn(self, *volumes: Tensor) -> list[Tensor]:
+        """Flips and axis permutations, the same for all."""
         axes = [2 + int(a) for a in self.R.permutation(3)]
-        views = views.permute(0, 1, *axes).flip([a for a in (2, 3, 4) if self.R.rand() < 0.5])
-        if contrast == "input":
-            gain = float(np.exp(self.R.uniform(-0.35, 0.2)))
-            views = gain * views.sign() * views.abs() ** float(np.exp(self.R.uniform(-0.4, 0.4)))
-        coefficients = torch.from_numpy(self.R.normal(0, IMAGE["bias"][1], (3, 3, 3)).astype(np.float32))
-        return views * bias_field(views.shape[2:], coefficients)
+        flips = [a for a in (2, 3, 4) if self.R.rand() < 0.5]
+        return [volume.permute(0, 1, *axes).flip(flips) for volume in volumes]
+
+    def _restain(self, *volumes: Tensor) -> list[Tensor]:
+        """Gain and gamma, the same for all."""
+        gain, gamma = float(np.exp(self.R.uniform(-0.35, 0.2))), float(np.exp(self.R.uniform(-0.4, 0.4)))
+        return [gain * volume.sign() * volume.abs() ** gamma for volume in volumes]
+
+    def _shading(self, shape: Sequence[int]) -> Tensor:
+        return bias_field(shape, torch.from_numpy(self.R.normal(0, IMAGE["bias"][1], (3, 3, 3)).astype(np.float32)))
 
     def _draw(self) -> tuple[Acquisition, tuple[float, ...]]:
         """Factors (isotropic, thick-slice, or free) and acquisition."""

@@ -16,7 +16,7 @@ from .geometry import Grid, target_grid
 from .inferer import SuperResolutionInferer
 from .io import prepare_output, write_json, write_volume
 from .job import WEIGHTS
-from .networks.super_resolver import load_super_resolver
+from .networks.weights import load_super_resolver
 from .simulate import scan
 from .simulation.acquisition import Acquisition
 from .simulation.phantom import brain_phantom

@@ -4,10 +4,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from torch.utils.data import WeightedRandomSampler
 
 from .errors import InputError
-from .networks.super_resolver import read_weights
+from .networks.weights import read_weights
 
 KINDS = ("sharp", "label_map")
 
@@ -68,6 +69,17 @@ def preflight(path: str, dataset_dir: str, weights: str | None = None) -> None:
         raise SystemExit(f"error: {error}") from None
 
 
-def weighted_sampler(items: Sequence[dict], count: int) -> WeightedRandomSampler:
-    """Sampler of ``count`` items per epoch, each drawn in proportion to its ``weight`` (1 if it has none)."""
-    return WeightedRandomSampler([float(item.get("weight", 1)) for item in items], count)
+def weighted_sampler(items: Sequence[dict], count: int, label_maps: float | None = None) -> WeightedRandomSampler:
+    """Sampler of ``count`` items per epoch, each drawn in proportion to its ``weight`` (1 if it has none).
+
+    Args:
+        items: of a datalist.
+        count: draws in an epoch.
+        label_maps: share of the draws that fall on label maps, whatever their weights sum to; None leaves it to these.
+    """
+    weights = torch.tensor([float(item.get("weight", 1)) for item in items])
+    maps = torch.tensor([item.get("kind") == "label_map" for item in items])
+    if label_maps is not None and maps.any() and not maps.all():
+        share = torch.where(maps, label_maps / weights[maps].sum(), (1 - label_maps) / weights[~maps].sum())
+        weights = weights * share
+    return WeightedRandomSampler(weights.tolist(), count)

@@ -51,13 +51,20 @@ class SuperResolutionInferer(Inferer):
         self.max_memory, self.tile, self.overlap, self.amp = max_memory, tile, overlap, amp
 
     @torch.no_grad()
-    def __call__(self, inputs: Tensor, network: torch.nn.Module, condition: Tensor | None = None) -> Tensor:
+    def __call__(
+        self,
+        inputs: Tensor,
+        network: torch.nn.Module,
+        condition: Tensor | None = None,
+        context: Tensor | None = None,
+    ) -> Tensor:
         """Super-resolve ``inputs``.
 
         Args:
             inputs: (B, 1, D, H, W), resampled onto the target grid and normalised.
             network: a :class:`bundle.networks.super_resolver.SuperResolver`, scripted or not.
             condition: (B, 6), or None for the network's default.
+            context: coarse view of the head (B, 1, d, h, w) that ``inputs`` is a part of; None where it is the whole.
 
         Returns:
             (B, 1, D, H, W), or (B, 2, D, H, W) when ``samples > 1``: the mean and the spread (standard deviation).
@@ -68,7 +75,7 @@ class SuperResolutionInferer(Inferer):
         volume = F.pad(image, padding, mode="replicate")
         if condition is None:
             condition = network.default_condition[None].expand(image.shape[0], -1)
-        context = network.context(volume)
+        context = network.context(volume if context is None else context.to(image))
         draw = _Draw(self, network, volume, context, torch.as_tensor(condition).to(image))
         pred = self._combine(draw)[(..., *(slice(n) for n in shape))]
         return MetaTensor(pred, meta=inputs.meta) if isinstance(inputs, MetaTensor) else pred
@@ -97,6 +104,50 @@ class SuperResolutionInferer(Inferer):
             return None
         side = int((budget / _BYTES_PER_VOXEL) ** (1 / 3)) // _TILE_STEP * _TILE_STEP
         return max(side, 2 * self.overlap)
+
+
+class AnatomyInferer(Inferer):
+    """Most probable tissue of every voxel, tile by tile.
+
+    Args:
+        tile: side of a tile in voxels.
+        overlap: voxels that neighbouring tiles share; each decides up to the middle of it.
+        amp: bf16 where it is fast.
+    """
+
+    def __init__(self, tile: int = 128, overlap: int = 32, amp: bool = True) -> None:
+        super().__init__()
+        self.tile, self.overlap, self.amp = tile, overlap, amp
+
+    @torch.no_grad()
+    def __call__(
+        self, inputs: Tensor, network: torch.nn.Module, condition: Tensor, context: Tensor | None = None
+    ) -> Tensor:
+        """Label ``inputs``.
+
+        Args:
+            inputs: (B, 1, D, H, W), resampled onto the target grid and normalised.
+            network: a :class:`bundle.networks.anatomy.AnatomyExtractor`.
+            condition: (B, 6).
+            context: coarse view of the head that ``inputs`` is a part of; None where it is the whole.
+
+        Returns:
+            (B, 1, D, H, W) uint8, index into ``TISSUES``.
+        """
+        image = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        shape, m = image.shape[2:], network.multiple
+        volume = F.pad(image, [v for n in reversed(shape) for v in (0, -n % m)], mode="replicate")
+        result = torch.zeros(volume.shape, dtype=torch.uint8, device=image.device)
+        with autocast(image.device, self.amp):
+            vector = network.context(image if context is None else torch.as_tensor(context).to(image))
+            for tile in tile_slices(tuple(volume.shape[2:]), self.tile, self.overlap):
+                tissue = network(volume[(..., *tile)], vector, torch.as_tensor(condition).to(image)).tissue
+                inner = [s.start + (self.overlap // 2 if s.start else 0) for s in tile]
+                own = tuple(slice(i, s.stop) for i, s in zip(inner, tile, strict=True))
+                part = tuple(slice(i - s.start, None) for i, s in zip(inner, tile, strict=True))
+                result[(..., *own)] = tissue.argmax(1, keepdim=True).byte()[(..., *part)]
+        pred = result[(..., *(slice(n) for n in shape))]
+        return MetaTensor(pred, meta=inputs.meta) if isinstance(inputs, MetaTensor) else pred
 
 
 class _Draw:

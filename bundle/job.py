@@ -13,7 +13,7 @@ from .data import read_datalist
 from .errors import InputError
 from .evaluation import PROTOCOLS, classical_methods, compare, network_method, write_tables
 from .io import find_volumes, prepare_output
-from .networks.super_resolver import load_super_resolver
+from .networks.weights import load_super_resolver
 from .options import parse_options
 
 ROOT = Path(__file__).resolve().parent.parent

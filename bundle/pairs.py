@@ -13,7 +13,8 @@ from .errors import InputError
 from .intensity import fit_intensity, match_linearly
 from .io import read_volume
 from .metrics import head_mask
-from .networks.super_resolver import CONTRASTS, MODALITIES, encode_condition, read_weights
+from .networks.super_resolver import CONTRASTS, MODALITIES, encode_condition
+from .networks.weights import read_weights
 from .registration import EDGE_AGREEMENT, register
 
 KEYS = ("low", "high", "subject")

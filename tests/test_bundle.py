@@ -10,7 +10,7 @@ import torch
 from data import ROOT, SHARED, head, save
 from monai.bundle import ckpt_export, create_workflow, onnx_export, verify_metadata, verify_net_in_out
 
-from bundle.networks.super_resolver import load_super_resolver
+from bundle.networks.weights import load_super_resolver
 
 CONFIG, META = str(ROOT / "configs" / "inference.json"), str(ROOT / "configs" / "metadata.json")
 WEIGHTS = ROOT / "models" / "model.pt"

@@ -3,8 +3,7 @@ import pytest
 import torch
 from data import small_network
 
-from bundle.errors import InputError
-from bundle.networks.super_resolver import SIZES, SuperResolver, encode_condition, load_super_resolver, start_from
+from bundle.networks.super_resolver import SIZES, SuperResolver, encode_condition
 
 IMAGE = torch.rand(1, 1, 20, 24, 28, generator=torch.Generator().manual_seed(0))
 
@@ -65,19 +64,3 @@ def test_onnx_gives_the_same_numbers(tmp_path):
     result = session.run(None, {session.get_inputs()[0].name: image.numpy()})[0]
     with torch.no_grad():
         assert np.allclose(result, network(image).numpy(), atol=1e-4)
-
-
-def test_weights_are_loaded_strictly(tmp_path):
-    path = tmp_path / "model.pt"
-    with pytest.raises(InputError, match="no such file"):
-        load_super_resolver(path)
-    path.write_bytes(b"not weights")
-    with pytest.raises(InputError, match="these are not weights"):
-        load_super_resolver(path)
-    torch.save(small_network().state_dict(), path)
-    with pytest.raises(InputError, match="not the weights of this network"):
-        load_super_resolver(path)
-    assert start_from(network := SuperResolver("small"), None) is network
-    loaded = load_super_resolver(path, "small")
-    with torch.no_grad():
-        assert torch.equal(loaded(IMAGE), small_network()(IMAGE))

@@ -11,7 +11,7 @@ from monai.engines import SupervisedEvaluator
 from ..compute import pick_device
 from ..errors import InputError
 from ..io import find_volumes, prepare_output, result_name
-from ..networks.super_resolver import read_weights
+from ..networks.weights import read_weights
 
 
 def preflight(source: str | None, output_dir: str, weights: str, device: str | None) -> None:

@@ -1,4 +1,4 @@
-"""The denoising U-Net."""
+"""The U-Net trunk, and the denoiser made of it."""
 
 from collections.abc import Sequence
 
@@ -8,17 +8,76 @@ from torch import Tensor, nn
 from .blocks import Embedding, ResidualBlock
 
 
-class Denoiser(nn.Module):
-    """U-Net f_theta(z_t, x, a, i~, t, c): predicts the velocity of the latent residual.
+class UNet(nn.Module):
+    """Strided convolutions go down, transposed 2x2x2 convolutions come up, skips are added.
 
-    Strided convolutions go down, transposed 2x2x2 convolutions come up, skips are added. The noisy latent, the
-    latent of the low-resolution input and, where there is one, the prior are joined at the input; modulation maps
-    enter every residual block of their scale. An absent prior or modulation costs nothing.
+    Args:
+        channels: of the input.
+        out_channels: of the output, which begins as zero.
+        widths: channels per scale, finest first; each scale has half the size of the one before.
+        blocks: residual blocks per scale, on the way down and on the way up (once at the coarsest scale).
+        embedding_size: length of the vector that enters every block.
+    """
+
+    def __init__(
+        self, channels: int, out_channels: int, widths: Sequence[int], blocks: Sequence[int], embedding_size: int
+    ) -> None:
+        super().__init__()
+        if len(widths) != len(blocks):
+            raise ValueError(f"widths {tuple(widths)} and blocks {tuple(blocks)} need the same length")
+        self.entry = nn.Conv3d(channels, widths[0], 3, padding=1)
+        self.down, self.enter, self.up, self.leave = (nn.ModuleList() for _ in range(4))
+        for scale, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+            last = scale == len(widths) - 1
+            self.enter.append(nn.ModuleList(ResidualBlock(width, embedding_size) for _ in range(count)))
+            if not last:
+                self.leave.insert(0, nn.ModuleList(ResidualBlock(width, embedding_size) for _ in range(count)))
+                self.down.append(nn.Conv3d(width, widths[scale + 1], 3, stride=2, padding=1))
+                self.up.insert(0, nn.ConvTranspose3d(widths[scale + 1], width, 2, stride=2))
+        self.exit = nn.Conv3d(widths[0], out_channels, 3, padding=1)
+        nn.init.zeros_(self.exit.weight)
+        nn.init.zeros_(self.exit.bias)
+
+    def unet(self, x: Tensor, embedding: Tensor, modulation: list[Tensor] | None) -> Tensor:
+        """``x`` (B, channels, d, h, w), sides multiples of ``2 ** (len(widths) - 1)``, to (B, out_channels, d, h, w).
+
+        Args:
+            x: input.
+            embedding: (B, embedding_size).
+            modulation: one (B, 2 * width, ...) map of scale and shift per scale, finest first, or None.
+        """
+        h = self.entry(x)
+        skips: list[Tensor] = []
+        for scale, blocks in enumerate(self.enter):
+            for block in blocks:
+                h = block(h, embedding, None if modulation is None else modulation[scale])
+            skips.append(h)
+            for index, down in enumerate(self.down):  # TorchScript indexes module lists by constants only
+                if index == scale:
+                    h = down(h)
+        for index, (up, blocks) in enumerate(zip(self.up, self.leave)):  # noqa: B905 (TorchScript knows no strict)
+            scale = len(self.up) - 1 - index
+            h = up(h)
+            h += skips[scale]
+            for block in blocks:
+                h = block(h, embedding, None if modulation is None else modulation[scale])
+        return self.exit(h)
+
+    def forward(self, x: Tensor, embedding: Tensor, modulation: list[Tensor] | None) -> Tensor:
+        """Same as :meth:`unet`."""
+        return self.unet(x, embedding, modulation)
+
+
+class Denoiser(UNet):
+    """f_theta(z_t, x, a, i~, t, c): predicts the velocity of the latent residual.
+
+    The noisy latent, the latent of the low-resolution input and, where there is one, the prior are joined at the
+    input; modulation maps enter every residual block of their scale. An absent prior or modulation costs nothing.
 
     Args:
         latent_channels: channels of the latent.
-        widths: channels per scale, finest first; each scale has half the size of the one before.
-        blocks: residual blocks per scale, on the way down and on the way up (once at the coarsest scale).
+        widths: channels per scale, finest first.
+        blocks: residual blocks per scale.
         prior_channels: channels of the prior, 0 for none.
         condition_size: length of the condition vector.
         embedding_size: length of the embedding of time and condition.
@@ -33,22 +92,8 @@ class Denoiser(nn.Module):
         condition_size: int = 6,
         embedding_size: int = 64,
     ) -> None:
-        super().__init__()
-        if len(widths) != len(blocks):
-            raise ValueError(f"widths {tuple(widths)} and blocks {tuple(blocks)} need the same length")
+        super().__init__(2 * latent_channels + prior_channels, latent_channels, widths, blocks, embedding_size)
         self.embedding = Embedding(condition_size, embedding_size)
-        self.entry = nn.Conv3d(2 * latent_channels + prior_channels, widths[0], 3, padding=1)
-        self.down, self.enter, self.up, self.leave = (nn.ModuleList() for _ in range(4))
-        for scale, (width, count) in enumerate(zip(widths, blocks, strict=True)):
-            last = scale == len(widths) - 1
-            self.enter.append(nn.ModuleList(ResidualBlock(width, embedding_size) for _ in range(count)))
-            if not last:
-                self.leave.insert(0, nn.ModuleList(ResidualBlock(width, embedding_size) for _ in range(count)))
-                self.down.append(nn.Conv3d(width, widths[scale + 1], 3, stride=2, padding=1))
-                self.up.insert(0, nn.ConvTranspose3d(widths[scale + 1], width, 2, stride=2))
-        self.exit = nn.Conv3d(widths[0], latent_channels, 3, padding=1)
-        nn.init.zeros_(self.exit.weight)
-        nn.init.zeros_(self.exit.bias)
 
     def forward(
         self,
@@ -72,21 +117,5 @@ class Denoiser(nn.Module):
         Returns:
             (B, C, d, h, w).
         """
-        embedding = self.embedding(t, condition)
         h = torch.cat([noisy, low_res] if prior is None else [noisy, low_res, prior], dim=1)
-        h = self.entry(h)
-        skips: list[Tensor] = []
-        for scale, blocks in enumerate(self.enter):
-            for block in blocks:
-                h = block(h, embedding, None if modulation is None else modulation[scale])
-            skips.append(h)
-            for index, down in enumerate(self.down):  # TorchScript indexes module lists by constants only
-                if index == scale:
-                    h = down(h)
-        for index, (up, blocks) in enumerate(zip(self.up, self.leave)):  # noqa: B905 (TorchScript knows no strict)
-            scale = len(self.up) - 1 - index
-            h = up(h)
-            h += skips[scale]
-            for block in blocks:
-                h = block(h, embedding, None if modulation is None else modulation[scale])
-        return self.exit(h)
+        return self.unet(h, self.embedding(t, condition), modulation)

@@ -1,7 +1,5 @@
-"""The whole network: latent, denoiser and the slots for anatomy prior and intensity modulation."""
+"""The whole network: latent, anatomy prior, intensity modulation, denoiser."""
 
-import os
-import pickle
 from collections.abc import Sequence
 
 import torch
@@ -9,9 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..diffusion import clean_from_velocity, sampling_times, step
-from ..errors import InputError
+from .anatomy import TISSUES, AnatomyExtractor
+from .context import coarse_view
 from .denoiser import Denoiser
 from .latent import HaarLatent
+from .modulation import IntensityModulator
 
 CONTRASTS = ("input", "7T")
 MODALITIES = ("other", "T1w", "T2w")
@@ -48,17 +48,33 @@ class SuperResolver(nn.Module):
     Args:
         size: row of :data:`SIZES`.
         factors: of the condition that :meth:`forward` assumes.
+        prior: whether the denoiser sees the anatomy prior; the extractor is trained by itself and frozen here.
+        modulation: whether the denoiser's features are scaled and shifted by the intensity modulation.
+        prior_dropout: share of training examples that see no prior.
     """
 
-    def __init__(self, size: str = "student", factors: Sequence[float] = (2.0, 2.0, 2.0)) -> None:
+    def __init__(
+        self,
+        size: str = "student",
+        factors: Sequence[float] = (2.0, 2.0, 2.0),
+        prior: bool = False,
+        modulation: bool = False,
+        prior_dropout: float = 0.1,
+    ) -> None:
         super().__init__()
         if size not in SIZES:
             raise ValueError(f"size {size!r}: one of {', '.join(SIZES)}")
         widths, blocks = SIZES[size]
         self.latent = HaarLatent()
-        self.denoiser = Denoiser(self.latent.channels, widths, blocks, condition_size=CONDITION_SIZE)
+        channels = self.latent.channels
+        prior_channels = channels + len(TISSUES) if prior else 0
+        self.denoiser = Denoiser(channels, widths, blocks, prior_channels, condition_size=CONDITION_SIZE)
+        self.anatomy = AnatomyExtractor().requires_grad_(False) if prior else None
+        self.modulator = IntensityModulator(channels, widths) if modulation else None
+        self.split = 0 if self.anatomy is None else self.anatomy.context_size  # where the context's two vectors meet
+        self.prior_dropout = prior_dropout
         self.multiple = self.latent.factor * 2 ** (len(widths) - 1)  # sides of a tile are multiples of this
-        shape = (len(CONTRASTS), len(MODALITIES), self.latent.channels)
+        shape = (len(CONTRASTS), len(MODALITIES), channels)
         self.register_buffer("residual_std", torch.ones(shape))
         self.register_buffer("default_condition", encode_condition("input", "other", factors), persistent=False)
 
@@ -80,21 +96,43 @@ class SuperResolver(nn.Module):
         return low_res + self.latent.decode(clean * self.std(condition))
 
     @torch.jit.export
-    def context(self, low_res: Tensor) -> Tensor:
+    def context(self, volume: Tensor) -> Tensor:
         """What the whole head tells every tile, computed once per head.
 
         Args:
-            low_res: (B, 1, D, H, W), the whole input on the target grid.
+            volume: (B, 1, D, H, W), the whole input on the target grid, or a coarse view of it.
 
         Returns:
-            (B, 0): this network has no branch that looks at the whole head.
+            (B, n): the vectors of the anatomy extractor and of the modulation; n is 0 without them.
         """
-        return low_res.new_zeros((low_res.shape[0], 0))
+        view = coarse_view(volume)
+        parts = [volume.new_zeros((volume.shape[0], 0))]
+        if self.anatomy is not None:
+            parts.append(self.anatomy.encoder(view))
+        if self.modulator is not None:
+            parts.append(self.modulator.encoder(view))
+        return torch.cat(parts, dim=1)
+
+    @torch.jit.export
+    def guidance(self, tile: Tensor, context: Tensor, condition: Tensor) -> tuple[Tensor | None, list[Tensor] | None]:
+        """Prior (B, n, d, h, w), at the latent's size, and modulation maps of a tile: the same for every step."""
+        prior: Tensor | None = None
+        maps: list[Tensor] | None = None
+        if self.anatomy is not None:
+            template, tissue = self.anatomy(tile, context[:, : self.split], condition)
+            prior = torch.cat([self.latent.encode(template.to(tile.dtype)), F.avg_pool3d(tissue, 2).to(tile.dtype)], 1)
+            if self.training:
+                keep = torch.rand(prior.shape[0], 1, 1, 1, 1, device=prior.device) >= self.prior_dropout
+                prior = prior * keep
+        if self.modulator is not None:
+            maps = self.modulator(self.latent.encode(tile), context[:, self.split :])
+        return prior, maps
 
     @torch.jit.export
     def velocity(self, tile: Tensor, noisy: Tensor, t: Tensor, context: Tensor, condition: Tensor) -> Tensor:
         """Velocity for a tile of ``low_res`` (B, 1, D, H, W) and its noisy latent (B, 8, D/2, H/2, W/2)."""
-        return self.denoiser(noisy, self.latent.encode(tile), t, condition)
+        prior, maps = self.guidance(tile, context, condition)
+        return self.denoiser(noisy, self.latent.encode(tile), t, condition, prior, maps)
 
     @torch.jit.export
     def sample(self, tile: Tensor, context: Tensor, noise: Tensor, condition: Tensor, steps: int) -> Tensor:
@@ -108,10 +146,12 @@ class SuperResolver(nn.Module):
             steps: 1 or more.
         """
         times = sampling_times(steps)
+        latent = self.latent.encode(tile)
+        prior, maps = self.guidance(tile, context, condition)
         z = noise
         for i in range(steps):
             t = torch.full([tile.shape[0]], times[i], device=tile.device)
-            v = self.velocity(tile, z, t, context, condition).to(tile.dtype)
+            v = self.denoiser(z, latent, t, condition, prior, maps).to(tile.dtype)
             clean = clean_from_velocity(z, v, t)
             z = step(z, clean, t, torch.full_like(t, times[i + 1]))
         return self.decode_residual(tile, z, condition)
@@ -129,39 +169,3 @@ class SuperResolver(nn.Module):
         condition = self.default_condition[None].expand(image.shape[0], -1)
         noise = torch.zeros_like(self.latent.encode(tile))
         return self.sample(tile, self.context(tile), noise, condition, 1)[:, :, :d, :h, :w]
-
-
-def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
-    """Plain tensors by name.
-
-    Raises:
-        InputError: no such file, or not weights.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; the weights belong there, they come with the repository") from error
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path}: these are not weights; fetch the file again") from error
-    if not isinstance(state, dict):
-        raise InputError(f"{path}: these are not weights; fetch the file again")
-    return state
-
-
-def start_from(network: SuperResolver, weights: str | os.PathLike | None) -> SuperResolver:
-    """The network with the weights of a file (half or single precision), or as it is when that is None.
-
-    Raises:
-        InputError: no such file, or not the weights of this network.
-    """
-    if weights is not None:
-        try:
-            network.load_state_dict(read_weights(weights))
-        except RuntimeError as error:
-            raise InputError(f"{weights}: these are not the weights of this network") from error
-    return network
-
-
-def load_super_resolver(path: str | os.PathLike, size: str = "student") -> SuperResolver:
-    """A SuperResolver with the weights of a file, in evaluation mode; errors as in :func:`start_from`."""
-    return start_from(SuperResolver(size), path).eval()

@@ -153,3 +153,9 @@ def signals(parameters: dict[str, Any], which: str, t1_factor: float = 1.0, b1: 
     if equation is spin_echo:
         values[CLASSES.index("vessel")] *= FLOW_VOID
     return values
+
+
+def expected_signals(modality: str, field: float = 7.0) -> Tensor:
+    """Signal of every class in the target protocol, of a person without jitter, ``(len(CLASSES),)``."""
+    jitter = {name: [1.0] * len(CLASSES) for name in JITTER}
+    return signals({"high_field": field, "jitter": jitter, "high_sequence": TARGET[modality]}, "high")

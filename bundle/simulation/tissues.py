@@ -13,6 +13,23 @@ CLASSES = (
     "soft tissue", "mucosa", "skin", "fat",
 )  # fmt: skip
 
+# What the anatomy extractor tells apart, and the classes of each; "other" holds all that is left
+GROUPS = {
+    "background": ("background",),
+    "CSF": ("CSF", "choroid plexus"),
+    "cortical GM": ("cortical GM",),
+    "deep GM": ("deep GM", "pallidum"),
+    "WM": ("WM", "WM lesion"),
+    "cerebellar GM": ("cerebellar GM",),
+    "cerebellar WM": ("cerebellar WM",),
+    "brainstem": ("brainstem",),
+    "skull": ("compact bone", "spongy bone"),
+    "fat": ("fat",),
+    "other": ("vessel", "optic pathway", "spinal cord", "eye", "soft tissue", "mucosa", "skin"),
+}
+INTRACRANIAL = ("CSF", "cortical GM", "deep GM", "WM", "cerebellar GM", "cerebellar WM", "brainstem")
+GROUP_OF_CLASS = torch.tensor([[c in group for group in GROUPS.values()].index(True) for c in CLASSES]).byte()
+
 # FreeSurfer numbers, the extra-cerebral ones of the SynthSeg training maps, and the merged sides of the SynthSR maps
 LABELS = {
     "background": (0,),

@@ -1,0 +1,90 @@
+"""Training of the anatomy extractor: weakly supervised on label maps, self-supervised on volumes without labels."""
+
+import torch
+from monai.engines import PrepareBatch, SupervisedTrainer
+from monai.losses import DiceLoss
+from monai.utils import CommonKeys
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..augmentation import UNKNOWN
+from ..compute import autocast
+from ..networks.anatomy import AnatomyExtractor
+
+_KEYS = ("image", "label", "condition", "tissue", "context", "level")
+
+
+class PriorStep:
+    """One optimisation step of an AnatomyExtractor: the ``iteration_update`` of a SupervisedTrainer.
+
+    Examples rendered from label maps know their tissue: cross-entropy plus Dice on the probabilities; pairs also know
+    the 7 T volume: squared error of the template (through the intensities and the level, not the probabilities) and of
+    the logarithm of the level. Other examples have two views of one real volume, sharp and degraded: a mean teacher
+    (Tarvainen and Valpola, NeurIPS 2017) looks at the sharp one, and the network, on the degraded view with another
+    contrast and mirrored, has to say the same. That term grows from nothing over ``ramp`` iterations.
+
+    Args:
+        teacher: running mean of the network.
+        consistency: weight of the mean teacher's term.
+        ramp: iterations until that weight is reached.
+        amp: bf16 where it is fast.
+        clip: largest norm of the gradient.
+    """
+
+    def __init__(
+        self, teacher: nn.Module, consistency: float = 1.0, ramp: int = 1000, amp: bool = True, clip: float = 1.0
+    ) -> None:
+        self.teacher, self.consistency, self.ramp, self.amp, self.clip = teacher, consistency, ramp, amp, clip
+        self.dice = DiceLoss(include_background=False, to_onehot_y=True, batch=True)
+
+    def __call__(self, engine: SupervisedTrainer, batch: dict[str, Tensor]) -> dict:
+        network = engine.network.train()
+        batch = {k: torch.as_tensor(batch[k]).to(engine.state.device) for k in _KEYS}
+        known = (batch["tissue"] != UNKNOWN).all((1, 2, 3, 4))
+        engine.optimizer.zero_grad(set_to_none=True)
+        loss = torch.zeros((), device=engine.state.device)
+        if known.any():
+            loss = loss + self._supervised(network, {k: v[known] for k, v in batch.items()})
+        weight = self.consistency * min(1.0, engine.state.iteration / self.ramp)
+        if not known.all() and weight > 0:
+            loss = loss + weight * self._consistent(network, {k: v[~known] for k, v in batch.items()})
+        if loss.requires_grad:
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), self.clip)
+            engine.optimizer.step()
+        return {CommonKeys.LOSS: loss.item()}
+
+    def _supervised(self, network: AnatomyExtractor, batch: dict[str, Tensor]) -> Tensor:
+        image, condition, truth = batch["image"], batch["condition"], batch["tissue"].long()
+        with autocast(image.device, self.amp):
+            context = network.context(batch["context"])
+            prior = network(image, context, condition)
+        loss = F.nll_loss(prior.tissue.clamp_min(1e-6).log(), truth[:, 0]) + self.dice(prior.tissue, truth)
+        pair = torch.isfinite(batch["level"])
+        if pair.any():
+            template, level = network.template(prior.tissue.detach(), context.float(), condition)
+            error = (template - batch["label"])[pair].square().mean()
+            loss = loss + error + (level[pair, 0].log() - batch["level"][pair].log()).square().mean()
+        return loss
+
+    def _consistent(self, network: AnatomyExtractor, batch: dict[str, Tensor]) -> Tensor:
+        image, view, condition = batch["image"], batch["context"], batch["condition"]
+        gamma = torch.empty((len(image), 1, 1, 1, 1), device=image.device).uniform_(-0.3, 0.3).exp()
+        stained, stained_view = (v.sign() * v.abs() ** gamma for v in (image, view))
+        axes = [axis for axis in (2, 3, 4) if torch.rand(()) < 0.5]
+        with autocast(image.device, self.amp):
+            with torch.no_grad():
+                target = self.teacher(batch["label"], self.teacher.context(view), condition).tissue
+            tissue = network(stained.flip(axes), network.context(stained_view), condition).tissue.flip(axes)
+        return -(target * tissue.clamp_min(1e-6).log()).sum(1).mean()
+
+
+class PrepareLabels(PrepareBatch):
+    """Validation batch of an evaluator: image, true tissue, and what :class:`bundle.inferer.AnatomyInferer` wants."""
+
+    def __call__(
+        self, batchdata: dict[str, Tensor], device: torch.device, non_blocking: bool = False, **kwargs: object
+    ) -> tuple:
+        """Image, label, no positional and two keyword arguments of the inferer."""
+        data = {k: torch.as_tensor(batchdata[k]).to(device, non_blocking=non_blocking) for k in _KEYS}
+        return data["image"], data["tissue"], (), {"condition": data["condition"], "context": data["context"]}

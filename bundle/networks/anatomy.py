@@ -1,0 +1,76 @@
+"""The anatomy prior: tissue probabilities and a 7 T template from the low-resolution input alone."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..simulation.protocol import MODALITIES, expected_signals
+from ..simulation.tissues import CLASSES, GROUPS
+from .context import ContextEncoder, coarse_view
+from .denoiser import UNet
+from .latent import HaarLatent
+
+TISSUES = tuple(GROUPS)
+
+
+class AnatomyPrior(NamedTuple):
+    """Template (B, 1, D, H, W), in the input's normalised units, and tissue probabilities (B, K, D, H, W)."""
+
+    template: Tensor
+    tissue: Tensor
+
+
+class AnatomyExtractor(nn.Module):
+    """Lightweight network from the input to :class:`AnatomyPrior`.
+
+    The template is the 7 T intensity that is expected under the probabilities, ``level * sum_k m_k i_k``: ``i_k`` is
+    the signal of tissue k at 7 T relative to white matter, one row for T1w and one for T2w, and ``level`` how bright
+    white matter is in this scan, read from the coarse view of the head. No bias field or other map from elsewhere
+    enters.
+
+    Args:
+        widths: channels per scale, the finest at half the input's resolution.
+        blocks: residual blocks per scale.
+        context_size: length of the vector that sums up the head.
+    """
+
+    def __init__(
+        self, widths: Sequence[int] = (16, 32, 64), blocks: Sequence[int] = (1, 2, 2), context_size: int = 32
+    ) -> None:
+        super().__init__()
+        self.latent = HaarLatent()
+        self.context_size = context_size
+        self.encoder = ContextEncoder(context_size)
+        self.trunk = UNet(self.latent.channels, 32, widths, blocks, context_size)
+        self.exit = nn.ConvTranspose3d(32, len(TISSUES), 2, stride=2)
+        self.level = nn.Linear(context_size, 1)
+        main = [CLASSES.index(group[0]) for group in GROUPS.values()]
+        signals = torch.stack([expected_signals(modality)[main] for modality in MODALITIES])
+        self.intensity = nn.Parameter(signals)
+        self.multiple = self.latent.factor * 2 ** (len(widths) - 1)
+
+    @torch.jit.export
+    def context(self, volume: Tensor) -> Tensor:
+        """What the whole head (B, 1, D, H, W) tells every tile, (B, context_size)."""
+        return self.encoder(coarse_view(volume))
+
+    def forward(self, image: Tensor, context: Tensor, condition: Tensor) -> AnatomyPrior:
+        """Prior of a tile.
+
+        Args:
+            image: (B, 1, D, H, W), the input on the target grid, normalised; sides multiples of ``self.multiple``.
+            context: (B, context_size), of the whole head.
+            condition: (B, 6); inputs that are not T2w are taken for T1w.
+        """
+        logits = self.exit(F.silu(self.trunk(self.latent.encode(image), F.silu(context), None)))
+        tissue = torch.softmax(logits.float(), dim=1)
+        return AnatomyPrior(self.template(tissue, context, condition)[0], tissue)
+
+    def template(self, tissue: Tensor, context: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """The template (B, 1, D, H, W) of tissue probabilities, and the level (B, 1)."""
+        level = F.softplus(self.level(context)).float()
+        intensity = level * self.intensity[condition[:, 2].long()]
+        return torch.einsum("bkdhw,bk->bdhw", tissue, intensity)[:, None], level

@@ -1,0 +1,82 @@
+"""Weights in files: reading them, starting from them, and growing a network out of a smaller one's."""
+
+import os
+import pickle
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from .super_resolver import SuperResolver
+
+
+def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
+    """Plain tensors by name.
+
+    Raises:
+        InputError: no such file, or not weights.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; the weights belong there, they come with the repository") from error
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path}: these are not weights; fetch the file again") from error
+    if not isinstance(state, dict):
+        raise InputError(f"{path}: these are not weights; fetch the file again")
+    return state
+
+
+def start_from(network: nn.Module, weights: str | os.PathLike | None) -> nn.Module:
+    """The network with the weights of a file (half or single precision), or as it is when that is None.
+
+    The file may hold a smaller network of the same kind (fewer channels, blocks or parts): see :func:`grow`.
+
+    Raises:
+        InputError: no such file, or not the weights of this network or of a smaller one.
+    """
+    if weights is not None:
+        try:
+            grow(network, read_weights(weights))
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise InputError(f"{weights}: these are not the weights of this network, nor of a smaller one") from error
+    return network
+
+
+@torch.no_grad()
+def grow(network: nn.Module, state: dict[str, Tensor]) -> nn.Module:
+    """Take up the weights of a smaller network so that this one begins by computing the same.
+
+    Old weights go where the old channels are. New channels keep their fresh weights but say nothing to the old ones,
+    and parts the file does not know stay fresh: residual blocks, modulation and prior begin as nothing (Net2Net, Chen
+    et al., ICLR 2016, without its copies of channels).
+
+    Args:
+        network: as large as that of ``state`` or larger in every tensor.
+        state: plain tensors by name; every name must be one of the network's.
+    """
+    own = network.state_dict()
+    transposed = {f"{name}.weight" for name, m in network.named_modules() if isinstance(m, nn.ConvTranspose3d)}
+    for name, old in state.items():
+        new = own[name]
+        if new.ndim != old.ndim or any(n < o for n, o in zip(new.shape, old.shape, strict=True)):
+            raise ValueError(f"{name}: {tuple(old.shape)} does not fit into {tuple(new.shape)}")
+        if new.ndim > 1 and new.shape != old.shape:
+            out_axis = 1 if name in transposed else 0
+            new.narrow(out_axis, 0, old.shape[out_axis]).zero_()
+        new[tuple(slice(n) for n in old.shape)] = old.to(new)
+    return network
+
+
+def load_super_resolver(path: str | os.PathLike, size: str = "student") -> SuperResolver:
+    """A SuperResolver with exactly the weights of a file, in evaluation mode.
+
+    Raises:
+        InputError: no such file, or not the weights of this network.
+    """
+    network, state = SuperResolver(size), read_weights(path)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise InputError(f"{path}: these are not the weights of this network") from error
+    return network.eval()

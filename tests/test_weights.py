@@ -1,0 +1,34 @@
+import pytest
+import torch
+from data import small_network
+
+from bundle.errors import InputError
+from bundle.networks.super_resolver import SuperResolver
+from bundle.networks.weights import grow, load_super_resolver, start_from
+
+IMAGE = torch.rand(1, 1, 16, 24, 16, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("size", ("student", "teacher"))
+def test_a_grown_network_begins_as_the_smaller_one_and_can_learn_more(size):
+    small = small_network()
+    large = grow(SuperResolver(size), small.state_dict())
+    assert torch.allclose(large(IMAGE), small(IMAGE), atol=1e-5)
+    large(IMAGE).square().mean().backward()
+    assert all(p.grad.abs().max() > 0 for name, p in large.named_parameters() if name.endswith("second.weight"))
+
+
+def test_weights_are_loaded_strictly(tmp_path):
+    path = tmp_path / "model.pt"
+    with pytest.raises(InputError, match="no such file"):
+        load_super_resolver(path)
+    path.write_bytes(b"not weights")
+    with pytest.raises(InputError, match="these are not weights"):
+        load_super_resolver(path)
+    torch.save(small_network().state_dict(), path)
+    with pytest.raises(InputError, match="not the weights of this network"):
+        load_super_resolver(path)
+    assert start_from(network := SuperResolver("small"), None) is network
+    loaded = load_super_resolver(path, "small")
+    with torch.no_grad():
+        assert torch.equal(loaded(IMAGE), small_network()(IMAGE))
