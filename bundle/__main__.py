@@ -99,6 +99,7 @@ class Commands:
         protocols: str = "A,B",
         factors: list = ((2, 2, 2), (1, 1, 3)),
         regression: str | None = None,
+        model: str | None = None,
         device: str | None = None,
     ) -> None:
         """Degrade sharp volumes by a named protocol, restore them by every method, and write tables.
@@ -111,12 +112,52 @@ class Commands:
             protocols: of A (1 % noise), B (3 %), C (another point-spread function).
             factors: list of three whole numbers each.
             regression: weights of the same network trained as plain regression, for a row of its own.
+            model: name of another network, such as `teacher` (configs/model_teacher.json).
             device: cpu or cuda.
         """
         from .job import evaluate
 
         names = protocols if isinstance(protocols, tuple | list) else str(protocols).split(",")
-        evaluate(str(data), Path(str(output_dir)), section, str(dataset_dir), names, factors, regression, device)
+        evaluate(str(data), Path(str(output_dir)), section, str(dataset_dir), names, factors, regression, model, device)
+
+    def uncertainty(
+        self,
+        data: str,
+        output_dir: str,
+        section: str = "reported",
+        dataset_dir: str = ".",
+        samples: int = 8,
+        model: str | None = None,
+        calibrate: bool = False,
+    ) -> None:
+        """See whether the uncertainty map ranks and covers the errors; protocol A, factor 2.
+
+        Args:
+            data: datalist.json.
+            output_dir: folder for uncertainty.json and reliability.png.
+            section: of the datalist.
+            dataset_dir: folder that the datalist's paths are relative to.
+            samples: per volume.
+            model: name of another network, such as `teacher`.
+            calibrate: scale the map so that it covers the errors of this section, and save that with the weights.
+        """
+        from .job import uncertainty
+        from .options import read_boolean, read_number
+
+        count, scale = read_number(2, 1000, whole=True)("samples", samples), read_boolean("calibrate", calibrate)
+        uncertainty(str(data), Path(str(output_dir)), section, str(dataset_dir), count, model, scale)
+
+    def anatomy(self, data: str, output_dir: str, dataset_dir: str = ".") -> None:
+        """Compare the tissue that the anatomy extractor finds with label maps, with itself, and with a template.
+
+        Args:
+            data: datalist.json with sections `reported` and `reported_simulated`.
+            output_dir: folder for anatomy.json.
+            dataset_dir: folder that the datalist's paths are relative to.
+        """
+        from .job import anatomy
+
+        anatomy(str(data), Path(str(output_dir)), str(dataset_dir))
 
     def benchmark(self, output_dir: str = "benchmark_output", sizes: str | None = None) -> None:
         """Measure seconds and memory on this machine.

@@ -139,6 +139,7 @@ class RandAcquired(Randomizable, MapTransform):
         factors: largest factors in plane and through plane.
         width: range of the point-spread function's full width at half maximum, in low-resolution voxels.
         noise: largest noise standard deviation, relative to bright tissue.
+        turn: permute axes and flip; False mirrors left and right only, for what has to know up from down.
         fixed: factor of a fixed acquisition without augmentation (for validation), or None.
     """
 
@@ -150,11 +151,12 @@ class RandAcquired(Randomizable, MapTransform):
         factors: tuple[float, float] = (4.0, 8.0),
         width: tuple[float, float] = IMAGE["width"],
         noise: float = 0.05,
+        turn: bool = True,
         fixed: float | None = None,
     ) -> None:
         super().__init__(keys)
         self.size, self.margin, self.factors, self.width, self.noise = size, margin, factors, width, noise
-        self.fixed = fixed
+        self.turn, self.fixed = turn, fixed
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict:
         item = dict(data)
@@ -210,8 +212,8 @@ class RandAcquired(Randomizable, MapTransform):
 
     def _turn(self, *volumes: Tensor) -> list[Tensor]:
         """Flips and axis permutations, the same for all."""
-        axes = [2 + int(a) for a in self.R.permutation(3)]
-        flips = [a for a in (2, 3, 4) if self.R.rand() < 0.5]
+        axes = [2 + int(a) for a in self.R.permutation(3)] if self.turn else [2, 3, 4]
+        flips = [a for a in ((2, 3, 4) if self.turn else (2,)) if self.R.rand() < 0.5]
         return [volume.permute(0, 1, *axes).flip(flips) for volume in volumes]
 
     def _restain(self, *volumes: Tensor) -> list[Tensor]:

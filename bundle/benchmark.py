@@ -15,8 +15,7 @@ from .compute import has_fast_bf16, pick_device
 from .geometry import Grid, target_grid
 from .inferer import SuperResolutionInferer
 from .io import prepare_output, write_json, write_volume
-from .job import WEIGHTS
-from .networks.weights import load_super_resolver
+from .job import load_model
 from .simulate import scan
 from .simulation.acquisition import Acquisition
 from .simulation.phantom import brain_phantom
@@ -40,7 +39,7 @@ def benchmark(folder: Path, sizes: Sequence[Sequence[int]] | None = None) -> Non
     """
     folder = prepare_output(folder)
     device = pick_device(None)
-    network = load_super_resolver(WEIGHTS).to(device, memory_format=torch.channels_last_3d)
+    network = load_model()[0].to(device, memory_format=torch.channels_last_3d)
     rows = []
     for size in sizes or SIZES:
         image = torch.rand((1, 1, *size), device=device)

@@ -50,7 +50,18 @@ def read_datalist(path: str, section: str, dataset_dir: str) -> list[dict]:
     return items
 
 
-def preflight(path: str, dataset_dir: str, weights: str | None = None) -> None:
+def check_weights(*paths: str | None) -> None:
+    """See that files of weights can be read; None is no file.
+
+    Raises:
+        InputError: a missing or damaged one.
+    """
+    for path in paths:
+        if path is not None:
+            read_weights(path)
+
+
+def preflight(path: str, dataset_dir: str, weights: str | None = None, anatomy: str | None = None) -> None:
     """See that the lists are sound and every file is there, the weights to begin from too, before a training starts.
 
     Raises:
@@ -63,8 +74,7 @@ def preflight(path: str, dataset_dir: str, weights: str | None = None) -> None:
                 raise InputError(f"{item['image']}: no such file; set --dataset_dir to the folder of the data")
         if any(item.get("kind") == "label_map" for item in validation):
             raise InputError(f"{path}: a label map in 'validation'; only sharp volumes can be validated on")
-        if weights is not None:
-            read_weights(weights)
+        check_weights(weights, anatomy)
     except InputError as error:
         raise SystemExit(f"error: {error}") from None
 

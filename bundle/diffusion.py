@@ -3,8 +3,9 @@
 Time runs from 0 (clean) to 1 (pure noise) on the variance-preserving cosine path
 ``z_t = alpha(t) z_0 + sigma(t) eps``, ``alpha = cos(pi t / 2)``, ``sigma = sin(pi t / 2)``, so the signal-to-noise
 ratio at ``t = 1`` is exactly zero (Lin et al., WACV 2024). The network predicts ``v = alpha eps - sigma z_0``
-(Salimans and Ho, ICLR 2022). At ``t = 1`` that is ``-z_0`` whatever the noise is: with zero noise there
-("temperature 0") the diffusion model is a regression, its best prediction the posterior mean.
+(Salimans and Ho, ICLR 2022), unless told to predict the noise or the clean latent. At ``t = 1`` that is ``-z_0``
+whatever the noise is: with zero noise there ("temperature 0") the diffusion model is a regression, its best
+prediction the posterior mean.
 """
 
 import math
@@ -25,16 +26,24 @@ def add_noise(clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     return alpha * clean + sigma * noise
 
 
-def velocity(clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """Training target ``v``."""
+def prediction_target(prediction: str, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """What the network is trained to say: ``v``, the noise (``epsilon``) or the clean latent (``sample``)."""
+    if prediction == "epsilon":
+        return noise
+    if prediction == "sample":
+        return clean
     alpha, sigma = alpha_sigma(t)
     return alpha * noise - sigma * clean
 
 
-def clean_from_velocity(noisy: Tensor, v: Tensor, t: Tensor) -> Tensor:
-    """``z_0 = alpha z_t - sigma v``."""
+def clean_from_prediction(prediction: str, noisy: Tensor, output: Tensor, t: Tensor) -> Tensor:
+    """``z_0``: ``alpha z_t - sigma v``, ``(z_t - sigma eps) / alpha``, or the output itself."""
+    if prediction == "sample":
+        return output
     alpha, sigma = alpha_sigma(t)
-    return alpha * noisy - sigma * v
+    if prediction == "epsilon":
+        return (noisy - sigma * output) / alpha
+    return alpha * noisy - sigma * output
 
 
 def step(noisy: Tensor, clean: Tensor, t: Tensor, s: Tensor) -> Tensor:
@@ -47,6 +56,11 @@ def step(noisy: Tensor, clean: Tensor, t: Tensor, s: Tensor) -> Tensor:
     return alpha_s * clean + sigma_s * (noisy - alpha_t * clean) / sigma_t
 
 
-def sampling_times(steps: int) -> list[float]:
-    """``steps + 1`` times from 1 to 0, evenly spaced."""
-    return [1.0 - i / steps for i in range(steps + 1)]
+def sampling_times(steps: int, start: float = 1.0) -> list[float]:
+    """``steps + 1`` times from ``start`` to 0, evenly spaced."""
+    return [start * (1.0 - i / steps) for i in range(steps + 1)]
+
+
+def start_time(prediction: str) -> float:
+    """Where sampling begins: pure noise, but just before it where the noise is predicted, since ``alpha`` divides."""
+    return 0.98 if prediction == "epsilon" else 1.0

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .consistency import back_project, default_operator, project_back
 from .geometry import Grid, resample
@@ -26,6 +27,7 @@ from .simulate import read_maps
 from .simulation.acquisition import Acquisition, AcquisitionOperator, bias_field
 from .simulation.protocol import MODALITIES, draw
 from .simulation.rendering import deform, draw_shape, prepare_map, render
+from .simulation.tissues import GROUP_OF_CLASS
 
 # Noise is relative to the 0.1 to 99.9 percentile range. Training draws Gaussian profiles only: C is new to the network.
 PROTOCOLS = {
@@ -46,7 +48,8 @@ class Case(NamedTuple):
     """A degraded volume and its truth, normalised: ``low`` (1, 1, d, h, w), ``reference`` and ``mask`` (D, H, W).
 
     Where ``contrast`` is 7T the truth has another contrast than the input; methods without a network are then fitted to
-    it linearly, inside the mask, before they are compared.
+    it linearly, inside the mask, before they are compared. ``tissue`` (D, H, W) uint8 is the true tissue group of a
+    simulated head.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Case(NamedTuple):
     mask: Tensor
     span: float
     contrast: str = "input"
+    tissue: Tensor | None = None
 
     @property
     def condition(self) -> Tensor:
@@ -106,7 +110,20 @@ def make_simulated_case(path: str | Path, modality: str, protocol: str, factors:
     reference = intensity.normalise(reference)
     mask = head_mask(reference)
     normalised, span = intensity.normalise(low), data_range(reference, mask)
-    return Case(Path(path).name, modality, protocol, tuple(factors), normalised, reference, mask, span, "7T")
+    tissue = main_group(fine)[tuple(whole)]
+    return Case(Path(path).name, modality, protocol, tuple(factors), normalised, reference, mask, span, "7T", tissue)
+
+
+def main_group(fine: Tensor) -> Tensor:
+    """The tissue group that holds most of every cube of two fine voxels: (2D, 2H, 2W) uint8 classes to (D, H, W)."""
+    groups = GROUP_OF_CLASS[fine.int()]
+    best = torch.zeros([n // 2 for n in fine.shape])
+    result = torch.zeros(best.shape, dtype=torch.uint8)
+    for group in torch.unique(groups).tolist():
+        share = F.avg_pool3d((groups == group).float()[None, None], 2)[0, 0]
+        result[share > best] = group
+        best = torch.maximum(best, share)
+    return result
 
 
 def classical_methods() -> dict[str, Restorer]:
@@ -124,15 +141,19 @@ def classical_methods() -> dict[str, Restorer]:
     }
 
 
-def network_method(network: SuperResolver, device: torch.device, project: bool = True, **inferer: object) -> Restorer:
-    """The bundle's way: interpolation, network, projection onto the input."""
+def network_method(
+    network: SuperResolver, device: torch.device, project: bool = True, spread: bool = False, **inferer: object
+) -> Restorer:
+    """The bundle's way: interpolation, network, projection onto the input; with the spread as second channel."""
     network = network.to(device, memory_format=torch.channels_last_3d)
     run = SuperResolutionInferer(**inferer)
 
     def restore(case: Case) -> Tensor:
         low = case.low.to(device)
-        high = run(resample(low, case.reference.shape), network, case.condition.to(device))[:, :1]
-        return (project_back(high, low, _operator(case)) if project and case.contrast == "input" else high).cpu()
+        result = run(resample(low, case.reference.shape), network, case.condition.to(device))
+        if project and case.contrast == "input":
+            result[:, :1] = project_back(result[:, :1], low, _operator(case))
+        return (result if spread else result[:, :1]).cpu()
 
     return restore
 

@@ -10,9 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .compute import autocast, free_memory
-from .diffusion import clean_from_velocity, sampling_times, step
+from .diffusion import sampling_times, start_time, step
+from .geometry import apply_axes, gaussian_matrix
 
 _BYTES_PER_VOXEL = 96  # activations per voxel of the student at half resolution, measured, with a margin of 1.5
+_SMOOTHING = 3.0  # voxels, full width at half maximum: a few samples tell a variance badly, their neighbours help
+_LEAST_SPREAD = 0.003  # of normalised intensity: no voxel is certain
 _TILE_STEP = 8  # tiles begin on multiples of this, so that every scale of the U-Net sees the same phase
 
 
@@ -67,7 +70,8 @@ class SuperResolutionInferer(Inferer):
             context: coarse view of the head (B, 1, d, h, w) that ``inputs`` is a part of; None where it is the whole.
 
         Returns:
-            (B, 1, D, H, W), or (B, 2, D, H, W) when ``samples > 1``: the mean and the spread (standard deviation).
+            (B, 1, D, H, W), or (B, 2, D, H, W) when ``samples > 1``: the mean, and the uncertainty, a
+            smoothed standard deviation scaled as :mod:`bundle.calibration` found.
         """
         image = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         shape, m = image.shape[2:], network.multiple
@@ -75,7 +79,7 @@ class SuperResolutionInferer(Inferer):
         volume = F.pad(image, padding, mode="replicate")
         if condition is None:
             condition = network.default_condition[None].expand(image.shape[0], -1)
-        context = network.context(volume if context is None else context.to(image))
+        context = network.context(image if context is None else context.to(image))
         draw = _Draw(self, network, volume, context, torch.as_tensor(condition).to(image))
         pred = self._combine(draw)[(..., *(slice(n) for n in shape))]
         return MetaTensor(pred, meta=inputs.meta) if isinstance(inputs, MetaTensor) else pred
@@ -92,8 +96,10 @@ class SuperResolutionInferer(Inferer):
             square += delta**2 / self.samples
         if self.samples == 1:
             return centre + mean
-        spread = (square - mean**2).clamp_min(0) * (self.samples / (self.samples - 1))
-        return torch.cat([centre + mean, spread.sqrt()], dim=1)
+        variance = (square - mean**2).clamp_min(0) * (self.samples / (self.samples - 1))
+        window = [gaussian_matrix(n, n, _SMOOTHING).to(variance) for n in variance.shape[2:]]
+        spread = apply_axes(variance, window).clamp_min(0).sqrt() + _LEAST_SPREAD
+        return torch.cat([centre + mean, draw.network.calibrate(spread, draw.condition)], dim=1)
 
     def tiles(self, shape: tuple[int, ...], device: torch.device) -> int | None:
         """Side of the tiles for a volume of ``shape``, None for one tile."""
@@ -172,7 +178,7 @@ class _Draw:
         if seed is not None:
             z = torch.randn(z.shape, generator=torch.Generator().manual_seed(seed))
         z = z.to(self.volume)
-        times = sampling_times(steps)
+        times = sampling_times(steps, start_time(self.network.prediction))
         for now, then in zip(times[:-1], times[1:], strict=True):
             t, s = (torch.full((z.shape[0],), value, device=z.device) for value in (now, then))
             z = step(z, self._clean(z, t), t, s)
@@ -193,8 +199,8 @@ class _Draw:
 
     def _predict(self, tile: Tensor, z: Tensor, t: Tensor) -> Tensor:
         with autocast(z.device, self.inferer.amp):
-            v = self.network.velocity(tile, z, t, self.context, self.condition)
-        return clean_from_velocity(z, v.float(), t)
+            output = self.network.predict(tile, z, t, self.context, self.condition)
+        return self.network.clean(z, output.float(), t)
 
 
 def tile_slices(shape: tuple[int, ...], side: int, overlap: int) -> Iterator[tuple[slice, ...]]:

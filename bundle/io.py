@@ -23,7 +23,7 @@ from .errors import InputError
 from .geometry import check_grid
 
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha")
-RESULT, UNCERTAINTY = "desc-superres", "desc-uncertainty"  # parts of the names of results
+RESULT, UNCERTAINTY, TISSUE = "desc-superres", "desc-uncertainty", "desc-tissue"  # parts of the names of results
 _UNREADABLE = (
     *(OSError, EOFError, ValueError, RuntimeError, MemoryError, zlib.error),
     *(nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError),
@@ -57,7 +57,7 @@ def find_volumes(source: str | os.PathLike) -> list[Path]:
         raise InputError(f"{path}: not a volume by its name; allowed are {kinds}")
     if path.is_dir():
         found = [p for p in found if split_name(p)[1] and not p.name.startswith(".")]
-        found = [p for p in found if not any(part in p.name for part in (RESULT, UNCERTAINTY))]
+        found = [p for p in found if not any(part in p.name for part in (RESULT, UNCERTAINTY, TISSUE))]
     if not found:
         raise InputError(f"{path}: no volume in this folder; looked for {kinds}")
     return found

@@ -1,11 +1,13 @@
 """The commands' work: each runs what the configs describe."""
 
+import json
 import logging
 import operator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from monai.bundle import ConfigWorkflow
 
 from .compute import pick_device
@@ -13,11 +15,32 @@ from .data import read_datalist
 from .errors import InputError
 from .evaluation import PROTOCOLS, classical_methods, compare, network_method, write_tables
 from .io import find_volumes, prepare_output
-from .networks.weights import load_super_resolver
+from .networks.anatomy import AnatomyExtractor
+from .networks.super_resolver import SuperResolver
+from .networks.weights import load, load_super_resolver, write_weights
 from .options import parse_options
 
 ROOT = Path(__file__).resolve().parent.parent
-WEIGHTS = ROOT / "models" / "model.pt"
+FACTORS = (2, 2, 2)  # of the volumes that uncertainty is judged on
+
+
+def load_model(name: str | None = None) -> tuple[SuperResolver, Path]:
+    """A network of this bundle in evaluation mode, and the file of its weights.
+
+    Args:
+        name: of an overlay ``configs/model_NAME.json``, which says the network and, in ``models/``, has its weights;
+            None for the one of ``configs/inference.json``.
+
+    Raises:
+        InputError: no such model, or no weights.
+    """
+    config = ROOT / "configs" / ("inference.json" if name is None else f"model_{name}.json")
+    if not config.is_file():
+        raise InputError(f"--model {name}: no {config}")
+    definition = dict(json.loads(config.read_text())["network_def"])
+    definition.pop("_target_")
+    path = ROOT / "models" / ("model.pt" if name is None else f"model_{name}.pt")
+    return load(SuperResolver(**definition), path), path
 
 
 def enhance(path: str, output_dir: str, **options: Any) -> None:
@@ -53,6 +76,7 @@ def evaluate(
     protocols: Sequence[str],
     factors: Sequence[Sequence[int]],
     regression: str | None,
+    model: str | None,
     device: str | None,
 ) -> None:
     """Write and print the tables of :mod:`bundle.evaluation`."""
@@ -74,7 +98,33 @@ def evaluate(
     methods = classical_methods()
     if regression is not None:
         methods["regression"] = network_method(load_super_resolver(regression), where)
-    network = load_super_resolver(WEIGHTS)
-    methods["bundle, not projected"] = network_method(network, where, project=False)
-    methods["bundle"] = network_method(network, where)
+    network, name = load_model(model)[0], model or "bundle"
+    methods[f"{name}, not projected"] = network_method(network, where, project=False)
+    methods[name] = network_method(network, where)
     print(write_tables(compare(items, methods, protocols, factors), folder))
+
+
+def uncertainty(
+    data: str, output_dir: Path, section: str, dataset_dir: str, samples: int, model: str | None, scale: bool
+) -> None:
+    """Judge the uncertainty map on a section of a datalist; with ``scale``, calibrate it there and save the weights."""
+    from .calibration import calibrate, judge_all, report
+
+    folder, where = prepare_output(output_dir), pick_device(None)
+    network, path = load_model(model)
+    judged = judge_all(network, read_datalist(data, section, dataset_dir), where, samples, FACTORS)
+    for row in report(judged, folder):
+        print(" ".join(f"{key} {value}" for key, value in row.items()))
+    if scale:
+        print(f"{path}: spread multiplied by {calibrate(network, judged)}")
+        write_weights(path, {k: v.cpu().half() for k, v in network.state_dict().items()})
+
+
+def anatomy(data: str, output_dir: Path, dataset_dir: str) -> None:
+    """Dice of the anatomy extractor on the reported subjects and on the MNI152 template."""
+    from .anatomy_evaluation import evaluate_anatomy
+
+    folder = prepare_output(output_dir)
+    network = load(AnatomyExtractor(), ROOT / "models" / "model_anatomy.pt")
+    simulated, real = (read_datalist(data, s, dataset_dir) for s in ("reported_simulated", "reported"))
+    evaluate_anatomy(network.to(memory_format=torch.channels_last_3d), simulated, real, folder)

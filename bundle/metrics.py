@@ -52,6 +52,13 @@ def ssim(image: Tensor, reference: Tensor, mask: Tensor, span: float) -> float:
     return float(full[mask[edge:-edge, edge:-edge, edge:-edge]].mean())
 
 
+def dice(image: Tensor, reference: Tensor) -> float:
+    """Overlap of two masks, ``2 |A and B| / (|A| + |B|)``; 1 where both are empty."""
+    a, b = image.bool(), reference.bool()
+    total = int(a.sum()) + int(b.sum())
+    return 2 * int((a & b).sum()) / total if total else 1.0
+
+
 def _window(volume: Tensor) -> Tensor:
     """Gaussian average of (D, H, W) over all windows inside it."""
     matrices = []

@@ -129,6 +129,11 @@ OPTIONS: dict[str, Option] = {
         _memory,
         "of the network's activations, such as 4GB; default 80 % of what is free; the volume is cut into tiles to fit",
     ),
+    "save_tissue": Option(
+        False,
+        read_boolean,
+        "write a map of tissue too, as the anatomy extractor sees it; what its numbers mean stands in the sidecar",
+    ),
     "overwrite": Option(False, read_boolean, "make results again that are there already"),
     "on_error": Option("continue", _choice("continue", "stop"), "what a refused volume does to the rest of a folder"),
 }

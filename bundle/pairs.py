@@ -8,13 +8,14 @@ import torch
 from monai.transforms import Randomizable, Transform
 from torch import Tensor
 
-from .data import read_sections
+from .augmentation import pad_view
+from .data import check_weights, read_sections
 from .errors import InputError
 from .intensity import fit_intensity, match_linearly
 from .io import read_volume
 from .metrics import head_mask
+from .networks.context import coarse_view
 from .networks.super_resolver import CONTRASTS, MODALITIES, encode_condition
-from .networks.weights import read_weights
 from .registration import EDGE_AGREEMENT, register
 
 KEYS = ("low", "high", "subject")
@@ -58,7 +59,7 @@ def _check_people(sections: Mapping[str, object], path: str) -> None:
                 )
 
 
-def preflight(path: str, dataset_dir: str, weights: str | None = None) -> None:
+def preflight(path: str, dataset_dir: str, weights: str | None = None, anatomy: str | None = None) -> None:
     """See that lists, files and weights are there before a training starts.
 
     Raises:
@@ -73,8 +74,7 @@ def preflight(path: str, dataset_dir: str, weights: str | None = None) -> None:
                 for key in ("low", "high"):
                     if not Path(item[key]).is_file():
                         raise InputError(f"{item[key]}: no such file; set --dataset_dir to the folder of the data")
-        if weights is not None:
-            read_weights(weights)
+        check_weights(weights, anatomy)
     except InputError as error:
         raise SystemExit(f"error: {error}") from None
 
@@ -82,9 +82,10 @@ def preflight(path: str, dataset_dir: str, weights: str | None = None) -> None:
 class RegisterPaird(Transform):
     """Make a pair of files one array: the low scan moved onto the grid of the high one, intensities matched.
 
-    Writes ``pair`` (2, D, H, W) float16, low and high, and ``factors`` (low over high spacing along the axes of the
-    high scan). The low scan is normalised as it would be at inference; of the high one the linear map that is nearest
-    to the low one is taken. What only one of them has seen is zero in both.
+    Writes ``pair`` (2, D, H, W) float16, low and high, ``head``, a coarse view of the low one, and ``factors``
+    (low over high spacing along the axes of the high scan). The low scan is normalised as it would be at inference;
+    of the high one the linear map that is nearest to the low one is taken. What only one of them has seen is zero in
+    both.
     """
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict:
@@ -101,6 +102,7 @@ class RegisterPaird(Transform):
         mask = found.seen & head_mask(moved)
         sharp = match_linearly(sharp, moved, mask)
         item["pair"] = (torch.stack([moved, sharp]) * found.seen).half()
+        item["head"] = coarse_view(item["pair"][None, :1].float())[0]
         item["factors"] = spacing_factors(low.affine.numpy(), high.affine.numpy())
         item["agreement"] = found.agreement
         return item
@@ -114,7 +116,8 @@ def spacing_factors(low: np.ndarray, high: np.ndarray) -> list[float]:
 
 
 class RandPaird(Randomizable, Transform):
-    """Cut a training example out of a registered pair: ``image``, ``label`` (1, size, size, size) and ``condition``.
+    """Cut a training example out of a registered pair: ``image``, ``label`` (1, size, size, size), ``condition``
+    and ``context``, as :class:`bundle.augmentation.RandAcquired` does.
 
     Args:
         size: side of the crop.
@@ -135,7 +138,8 @@ class RandPaird(Randomizable, Transform):
             pair = pair.permute(0, *(1 + a for a in axes)).flip([a for a in (1, 2, 3) if self.R.rand() < 0.5])
         condition = encode_condition(data["contrast"], data["modality"], [factors[a] for a in axes])
         low, high = pair.contiguous().unbind(0)
-        return {"image": low[None], "label": high[None], "condition": condition}
+        view = pad_view(data["head"].float())
+        return {"image": low[None], "label": high[None], "condition": condition, "context": view}
 
     def _crop(self, pair: Tensor) -> Tensor:
         starts: Sequence[int] = [(n - self.size) // 2 for n in pair.shape[1:]]

@@ -19,8 +19,9 @@ from .consistency import default_operator, project_back
 from .errors import InputError
 from .geometry import Grid, default_spacing, resample, target_grid
 from .intensity import Intensity, fit_intensity
-from .io import UNCERTAINTY, read_volume, result_name, sha256, write_json, write_volume
+from .io import TISSUE, UNCERTAINTY, read_volume, result_name, sha256, write_json, write_volume
 from .modality import modality_by_histogram, modality_by_name
+from .networks.anatomy import TISSUES
 from .networks.super_resolver import MODALITIES, encode_condition
 from .simulation.acquisition import Acquisition
 from .simulation.protocol import MODALITIES as PAIRED
@@ -186,7 +187,9 @@ class RestoreOrientationd(MapTransform):
 
 
 class SaveResultd(MapTransform):
-    """Write the volume, the uncertainty map if there is one, and the sidecar; the volume last, so that it means "done".
+    """Write the volume, the maps of uncertainty and tissue if they are there, and the sidecar.
+
+    The volume comes last, so that it means "done".
 
     Args:
         keys: (C, D, H, W) MetaTensor: image, and spread.
@@ -210,6 +213,8 @@ class SaveResultd(MapTransform):
             if len(pred) > 1:
                 uncertainty = self.folder / result_name(path, UNCERTAINTY)
                 write_volume(uncertainty, pred[1].numpy().astype("float32"), affine, codes)
+            if "tissue" in item:
+                write_volume(self.folder / result_name(path, TISSUE), item["tissue"][0].cpu().numpy(), affine, codes)
             sidecar = self.sidecar(item)
             for warning in sidecar["Warnings"]:
                 print(f"warning: {path.name}: {warning}")
@@ -242,6 +247,7 @@ class SaveResultd(MapTransform):
             "SourceSpacing": [round(float(s), 4) for s in item["spacing"]],
             "Factors": factors,
             "Degradation": "Gaussian point-spread function, full width at half maximum of one input voxel per axis",
+            **({"Tissue": dict(enumerate(TISSUES))} if "tissue" in item else {}),
             "Warnings": warnings,
             "RuntimeSeconds": round(time.time() - float(item["started"]), 2),
         }

@@ -46,11 +46,19 @@ def centre_of_mass(path):
     return image.affine[:3, :3] @ centre + image.affine[:3, 3]
 
 
-def small_network(seed=0):
-    """A SuperResolver of the smallest size that does something: random weights, also in its last layer."""
+def small_network(seed=0, **parts):
+    """A SuperResolver of the smallest size that does something: random weights, also in its last layers."""
     torch.manual_seed(seed)
-    network = SuperResolver("small").eval()
+    network = SuperResolver("small", **parts).eval()
     torch.nn.init.normal_(network.denoiser.exit.weight, std=0.05)
+    if network.anatomy is not None:
+        torch.nn.init.normal_(network.anatomy.trunk.exit.weight, std=0.05)
+    if network.modulator is not None:
+        for layer in network.modulator.maps:
+            torch.nn.init.normal_(layer.weight, std=0.5)
+        for name, parameter in network.denoiser.named_parameters():
+            if name.endswith("second.weight"):  # a block that begins as nothing has nothing to modulate
+                torch.nn.init.normal_(parameter, std=0.05)
     network.residual_std.fill_(0.05)
     return network
 

@@ -53,3 +53,10 @@ def test_a_training_that_cannot_start_is_refused_with_one_line(tmp_path):
 def test_weights_decide_how_often_an_item_is_drawn():
     drawn = list(weighted_sampler([{"weight": 3}, {}, {"weight": 0}], 4000))
     assert drawn.count(2) == 0 and 2.6 < drawn.count(0) / drawn.count(1) < 3.5
+
+
+def test_the_share_of_label_maps_can_be_set_whatever_the_weights():
+    items = [{"weight": 3}, {"kind": "label_map"}, {"kind": "label_map", "weight": 3}]
+    drawn = list(weighted_sampler(items, 4000, label_maps=0.6))
+    assert 0.36 < drawn.count(0) / 4000 < 0.44 and 2.5 < drawn.count(2) / drawn.count(1) < 3.6
+    assert set(weighted_sampler(items[1:], 100, label_maps=0.6)) == {0, 1}  # nothing else to draw

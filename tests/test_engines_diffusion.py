@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from data import small_network
 
 from bundle.engines.diffusion import DiffusionStep, fit_residual_std
 from bundle.networks.super_resolver import SuperResolver, encode_condition
@@ -56,3 +57,46 @@ def test_the_scale_of_the_residual_is_measured_per_contrast_and_modality():
     assert torch.allclose(t1, torch.full((8,), 0.1), rtol=0.05) and torch.allclose(t2, 3 * t1, rtol=0.01)
     assert torch.allclose(network.residual_std[0, 0], ((t1**2 + t2**2) / 2).sqrt(), rtol=0.01)
     assert torch.equal(network.residual_std[1], torch.ones(3, 8))  # this contrast did not occur
+
+
+@pytest.mark.parametrize(("prediction", "share"), [("sample", 0.5), ("epsilon", 0.0)])
+def test_other_predictions_learn_too(prediction, share):
+    network, batch = SuperResolver("small", prediction=prediction), _batch()
+    batch["label"] = batch["image"] + 0.3 * torch.roll(batch["image"], 1, dims=2)
+    fit_residual_std(network, [batch])
+    engine, step = _engine(network), DiffusionStep(share=share, amp=False)
+    losses = [step(engine, batch)["loss"] for _ in range(40)]
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+
+
+def test_noise_cannot_be_predicted_without_noise():
+    with pytest.raises(ValueError, match="share must be 0"):
+        DiffusionStep(share=0.5)(_engine(SuperResolver("small", prediction="epsilon")), _batch())
+
+
+def test_the_image_loss_sees_the_decoded_result_at_temperature_zero_only():
+    seen = []
+
+    def image_loss(pred, target):
+        seen.append((pred.detach(), target))
+        return (pred - target).square().mean()
+
+    network, batch = SuperResolver("small"), _batch()
+    plain = DiffusionStep(share=1.0, amp=False)(_engine(SuperResolver("small")), batch)["loss"]
+    both = DiffusionStep(share=1.0, image_loss=image_loss, amp=False)(_engine(network), batch)["loss"]
+    (pred, target) = seen[0]
+    assert torch.allclose(pred, batch["image"], atol=1e-6) and torch.equal(target, batch["label"])
+    assert both - plain == pytest.approx(float((batch["image"] - batch["label"]).square().mean()), rel=1e-4)
+    DiffusionStep(share=0.0, image_loss=image_loss, amp=False)(_engine(network), batch)
+    assert len(seen) == 1
+
+
+def test_the_head_around_a_crop_reaches_the_network():
+    network = small_network(modulation=True)
+    losses = []
+    for head in (0.2, 0.9):
+        batch = {**_batch(), "context": torch.full((4, 1, 24, 24, 24), head)}
+        optimizer = torch.optim.SGD(network.parameters(), 0.0)
+        engine = SimpleNamespace(**{**vars(_engine(network)), "optimizer": optimizer})
+        losses.append(DiffusionStep(share=1.0, amp=False)(engine, batch)["loss"])
+    assert losses[0] != losses[1]

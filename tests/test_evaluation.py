@@ -9,6 +9,7 @@ from data import head, phantom_map, save
 from bundle.evaluation import (
     classical_methods,
     compare,
+    main_group,
     make_case,
     make_cases,
     make_simulated_case,
@@ -18,6 +19,7 @@ from bundle.evaluation import (
 )
 from bundle.networks.super_resolver import SuperResolver
 from bundle.simulation.acquisition import Acquisition
+from bundle.simulation.tissues import CLASSES, GROUPS
 
 
 @pytest.fixture
@@ -90,3 +92,16 @@ def test_methods_without_a_network_are_fitted_to_the_7t_truth_before_they_are_co
     rows = compare([item], methods, ["A"], [(2, 2, 2)])
     fitted, raw = rows[0], rows[1]
     assert fitted["psnr"] > 15 > raw["psnr"] and len(rows) == 4
+
+
+def test_a_cube_of_fine_voxels_belongs_to_the_group_that_holds_most_of_it():
+    fine = torch.zeros(4, 4, 4, dtype=torch.uint8)
+    fine[:2, :2, :2] = CLASSES.index("WM")
+    fine[0, 0, :2] = CLASSES.index("WM lesion")  # the same group
+    fine[2:, :2, :2] = CLASSES.index("CSF")
+    fine[2, :2, :2] = CLASSES.index("fat")
+    fine[2, 0, 0] = CLASSES.index("CSF")
+    names = list(GROUPS)
+    found = main_group(fine)
+    assert found.shape == (2, 2, 2)
+    assert names[found[0, 0, 0]] == "WM" and names[found[1, 0, 0]] == "CSF" and names[found[1, 1, 1]] == "background"

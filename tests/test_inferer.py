@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 
-from bundle.inferer import SuperResolutionInferer, tile_slices
+from bundle.inferer import AnatomyInferer, SuperResolutionInferer, tile_slices
+from bundle.networks.anatomy import AnatomyExtractor
 
 IMAGE = torch.rand(1, 1, 36, 40, 44, generator=torch.Generator().manual_seed(0))
 
@@ -54,12 +55,36 @@ def test_the_seed_decides_the_sample():
     assert torch.equal(first, same) and not torch.allclose(first, other)
 
 
-def test_samples_give_their_mean_and_spread():
+def test_samples_give_their_mean_and_a_smoothed_spread_that_is_scaled():
     drawn = torch.stack([_run(temperature=1.0, steps=2, seed=s) for s in range(3)])
-    result = _run(temperature=1.0, steps=2, samples=3, seed=0)
+    options = {"temperature": 1.0, "steps": 2, "samples": 3, "seed": 0, "amp": False}
+    network = small_network()
+    result = SuperResolutionInferer(**options)(IMAGE, network)
     assert result.shape == (1, 2, *IMAGE.shape[2:])
     assert torch.allclose(result[:, :1], drawn.mean(0), atol=1e-5)
-    assert torch.allclose(result[:, 1:], drawn.std(0), atol=1e-4)
+    assert float(result[:, 1:].square().mean()) == pytest.approx(float(drawn.var(0).mean()), rel=0.2)
+    assert float(result[:, 1:].std()) < 0.8 * float(drawn.std(0).std())
+    network.spread_scale.fill_(3.0)
+    assert torch.allclose(SuperResolutionInferer(**options)(IMAGE, network)[:, 1:], 3 * result[:, 1:], rtol=1e-4)
+
+
+def test_a_part_of_a_head_can_be_told_of_the_rest():
+    network = small_network(modulation=True)
+    run = SuperResolutionInferer(amp=False)
+    alone, told = run(IMAGE, network), run(IMAGE, network, context=IMAGE)
+    other = run(IMAGE, network, context=0.1 + 0.2 * torch.rand(1, 1, 30, 30, 30))
+    assert torch.equal(alone, told) and not torch.allclose(alone, other)
+
+
+def test_tissue_in_tiles_is_that_of_the_whole():
+    torch.manual_seed(0)
+    network = AnatomyExtractor().eval()
+    torch.nn.init.normal_(network.trunk.exit.weight, std=0.2)
+    condition = torch.zeros(1, 6)
+    whole = AnatomyInferer(tile=64, amp=False)(IMAGE, network, condition)
+    tiled = AnatomyInferer(tile=40, overlap=32, amp=False)(IMAGE, network, condition)
+    assert whole.shape == IMAGE.shape and whole.dtype == torch.uint8 and len(whole.unique()) > 2
+    assert float((whole != tiled).float().mean()) < 0.02
 
 
 def test_temperature_scales_the_distance_from_the_mean():

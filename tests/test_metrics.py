@@ -5,7 +5,7 @@ import torch
 from data import head
 from monai.metrics import SSIMMetric
 
-from bundle.metrics import data_range, head_mask, psnr, ssim
+from bundle.metrics import data_range, dice, head_mask, psnr, ssim
 
 
 def test_psnr_is_its_formula_and_looks_at_the_mask_only():
@@ -38,3 +38,8 @@ def test_the_mask_is_the_head_without_air_or_holes():
 def test_the_range_is_taken_inside_the_mask():
     reference = torch.linspace(0, 1, 1000).reshape(10, 10, 10)
     assert data_range(reference, reference > 0.5) == pytest.approx(0.5, abs=0.01)
+
+
+def test_dice_is_twice_the_overlap_over_the_sum():
+    a, b = torch.tensor([1, 1, 1, 0]), torch.tensor([0, 1, 1, 1])
+    assert dice(a, b) == pytest.approx(2 * 2 / 6) and dice(a, 1 - a) == 0 and dice(0 * a, 0 * a) == 1

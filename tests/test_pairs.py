@@ -70,7 +70,13 @@ def test_intensities_are_matched_by_a_line():
 def test_crops_turn_volumes_and_factors_together():
     low = torch.zeros(30, 32, 34)
     low[:, 16:] = 1.0  # changes along the second axis only
-    item = {"pair": torch.stack([low, 2 * low]).half(), "factors": [1.0, 4.0, 2.0], "contrast": "7T", "modality": "T1w"}
+    item = {
+        "pair": torch.stack([low, 2 * low]).half(),
+        "factors": [1.0, 4.0, 2.0],
+        "head": low[None, ::2, ::2, ::2],
+        "contrast": "7T",
+        "modality": "T1w",
+    }
     seen = set()
     for seed in range(12):
         out = RandPaird(28).set_random_state(seed)(item)

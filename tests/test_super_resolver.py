@@ -11,6 +11,8 @@ IMAGE = torch.rand(1, 1, 20, 24, 28, generator=torch.Generator().manual_seed(0))
 def test_unknown_sizes_and_words_are_refused():
     with pytest.raises(ValueError, match="huge"):
         SuperResolver("huge")
+    with pytest.raises(ValueError, match="noise"):
+        SuperResolver("small", prediction="noise")
     with pytest.raises(ValueError, match="CT"):
         encode_condition("input", "CT", (2, 2, 2))
 
@@ -34,8 +36,9 @@ def test_residuals_are_encoded_and_decoded_without_loss():
     assert torch.allclose(clean, network.latent.encode(high - low) / torch.linspace(0.1, 0.8, 8).reshape(1, 8, 1, 1, 1))
 
 
-def test_scripted_and_exported_programs_give_the_same_numbers():
-    network = small_network()
+@pytest.mark.parametrize("parts", [{}, {"prior": True, "modulation": True}], ids=["plain", "guided"])
+def test_scripted_and_exported_programs_give_the_same_numbers(parts):
+    network = small_network(**parts)
     with torch.no_grad():
         expected = network(IMAGE)
         assert not torch.allclose(expected, IMAGE, atol=1e-3)
@@ -64,3 +67,40 @@ def test_onnx_gives_the_same_numbers(tmp_path):
     result = session.run(None, {session.get_inputs()[0].name: image.numpy()})[0]
     with torch.no_grad():
         assert np.allclose(result, network(image).numpy(), atol=1e-4)
+
+
+def test_prior_and_modulation_change_the_result_and_follow_the_head():
+    network, tile = small_network(prior=True, modulation=True), torch.rand(1, 1, 16, 16, 16)
+    noise, condition = torch.zeros(1, 8, 8, 8, 8), network.default_condition[None]
+    context, other = network.context(tile), network.context(torch.rand(1, 1, 40, 40, 40) ** 3)
+    assert context.shape == (1, 64)
+    with torch.no_grad():
+        result = network.sample(tile, context, noise, condition, 1)
+        assert (network.sample(tile, other, noise, condition, 1) - result).abs().max() > 1e-5
+        network.modulator = None
+        without = network.sample(tile, context, noise, condition, 1)
+        assert (without - result).abs().max() > 1e-5
+
+
+def test_the_prior_is_frozen_and_dropped_now_and_then_in_training_only():
+    network = small_network(prior=True, prior_dropout=0.5)
+    assert not any(p.requires_grad for p in network.anatomy.parameters())
+    tile = torch.rand(32, 1, 8, 8, 8)
+    condition = network.default_condition[None].expand(32, -1)
+    prior, maps = network.guidance(tile, network.context(tile), condition)
+    assert maps is None and prior.shape == (32, 19, 4, 4, 4) and bool(prior.flatten(1).any(1).all())
+    network.train()
+    kept = network.guidance(tile, network.context(tile), condition)[0].flatten(1).any(1)
+    assert 4 < int(kept.sum()) < 28
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "sample"])
+def test_other_predictions_sample_too(prediction):
+    network = small_network(prediction=prediction)
+    tile, noise = torch.rand(1, 1, 16, 16, 16), torch.randn(1, 8, 8, 8, 8)
+    with torch.no_grad():
+        result = network.sample(tile, network.context(tile), noise, network.default_condition[None], 3)
+        assert torch.isfinite(result).all() and not torch.allclose(result, tile)
+        scripted = torch.jit.script(network)
+        again = scripted.sample(tile, network.context(tile), noise, network.default_condition[None], 3)
+        assert torch.allclose(result, again, atol=1e-5)

@@ -5,6 +5,7 @@ from data import phantom_map
 from monai.data import MetaTensor
 
 from bundle.augmentation import PrepareSourced, RandHeadCropd
+from bundle.simulation.tissues import GROUPS
 from bundle.synthesis import RandRenderd
 
 SIZE = 24
@@ -50,3 +51,16 @@ def test_a_stripped_head_loses_the_skull(item):
     )
     gone = (stripped < 0.01) & (whole > 0.05)
     assert 0.01 < float(gone.float().mean()) < 1
+
+
+def test_the_whole_head_is_normalised_as_at_inference_and_tissue_lies_under_the_image(item):
+    levels = {"T1w": [], "T2w": []}
+    for seed in range(8):
+        out = RandRenderd("image", SIZE, pairs=1.0, stripped=0.0).set_random_state(seed)(_crop(item, seed))
+        assert out["tissue"].shape == out["image"].shape and out["tissue"].dtype == torch.uint8
+        assert max(out["head"].shape) <= 64 and 0.6 < float(out["head"].quantile(0.995)) < 1.6
+        levels[out["modality"]].append(float(out["level"]))
+        white = out["tissue"] == list(GROUPS).index("WM")
+        if int(white.sum()) > 50:
+            assert float(out["image"][white].median()) == pytest.approx(float(out["level"]), rel=0.25)
+    assert np.mean(levels["T1w"]) > 1.3 * np.mean(levels["T2w"])  # fluid is what is bright in T2w

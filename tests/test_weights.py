@@ -3,6 +3,7 @@ import torch
 from data import small_network
 
 from bundle.errors import InputError
+from bundle.networks.anatomy import AnatomyExtractor
 from bundle.networks.super_resolver import SuperResolver
 from bundle.networks.weights import grow, load_super_resolver, start_from
 
@@ -32,3 +33,16 @@ def test_weights_are_loaded_strictly(tmp_path):
     loaded = load_super_resolver(path, "small")
     with torch.no_grad():
         assert torch.equal(loaded(IMAGE), small_network()(IMAGE))
+
+
+def test_the_extractor_may_come_from_a_file_of_its_own(tmp_path):
+    path, small = tmp_path / "anatomy.pt", tmp_path / "small.pt"
+    extractor = AnatomyExtractor()
+    torch.save(extractor.state_dict(), path)
+    torch.save(small_network().state_dict(), small)
+    network = start_from(SuperResolver("student", prior=True, modulation=True), small, anatomy=path)
+    assert all(torch.equal(a, b) for a, b in zip(network.anatomy.parameters(), extractor.parameters(), strict=True))
+    assert torch.allclose(network(IMAGE), small_network()(IMAGE), atol=1e-5)
+    start_from(SuperResolver("small"), None, anatomy=path)  # a network without an extractor needs none
+    with pytest.raises(InputError, match="nor of a smaller one"):
+        start_from(SuperResolver("small"), path)

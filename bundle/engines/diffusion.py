@@ -1,12 +1,14 @@
 """Training of the conditional diffusion model."""
 
+from collections.abc import Callable
+
 import torch
 from monai.engines import SupervisedTrainer
 from monai.utils import CommonKeys
 from torch import Tensor
 
 from ..compute import autocast
-from ..diffusion import add_noise, velocity
+from ..diffusion import add_noise, prediction_target
 
 
 class DiffusionStep:
@@ -14,34 +16,48 @@ class DiffusionStep:
 
     The batch holds ``image`` (B, 1, D, H, W), ``label`` of the same shape and ``condition`` (B, 6). A fixed share of
     it is trained at temperature 0 (zero noise at t = 1), where the model is a regression; the others get uniform times
-    and Gaussian noise. The loss, plain on the velocity, weights t = 1 like any other time.
+    and Gaussian noise. The loss, plain on what is predicted, weights t = 1 like any other time. The head that a crop
+    was cut from comes as its coarse view under ``context`` (B, 1, d, h, w); without one the crop itself is the head.
 
     Args:
         share: part of the batch at temperature 0; 1 makes the training a plain regression.
+        image_loss: of the decoded images and the labels, added for what is at temperature 0, or None.
         amp: bf16 where it is fast.
         clip: largest norm of the gradient.
     """
 
-    def __init__(self, share: float = 0.75, amp: bool = True, clip: float = 1.0) -> None:
+    def __init__(
+        self,
+        share: float = 0.75,
+        image_loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+        amp: bool = True,
+        clip: float = 1.0,
+    ) -> None:
         if not 0 <= share <= 1:
             raise ValueError(f"share {share}: between 0 and 1")
-        self.share, self.amp, self.clip = share, amp, clip
+        self.share, self.image_loss, self.amp, self.clip = share, image_loss, amp, clip
 
     def __call__(self, engine: SupervisedTrainer, batch: dict[str, Tensor]) -> dict:
         network = engine.network.train()
         low, high, condition = (
             torch.as_tensor(batch[k]).to(engine.state.device) for k in ("image", "label", "condition")
         )
+        if self.share and network.prediction == "epsilon":
+            raise ValueError("share must be 0 where the noise is predicted: without noise there is nothing to predict")
         clean = network.encode_residual(low, high, condition)
         t = torch.rand(len(clean), device=clean.device)
         noise = torch.randn_like(clean)
         fixed = int(self.share * len(clean) + torch.rand(()))  # on average the share, for any batch size
         t[:fixed], noise[:fixed] = 1.0, 0.0
+        noisy, target = add_noise(clean, noise, t), prediction_target(network.prediction, clean, noise, t)
         engine.optimizer.zero_grad(set_to_none=True)
         with autocast(clean.device, self.amp):
-            context = network.context(low)
-            v = network.velocity(low, add_noise(clean, noise, t), t, context, condition)
-        loss = engine.loss_function(v.float(), velocity(clean, noise, t))
+            context = network.context(torch.as_tensor(batch.get("context", low)).to(low))
+            output = network.predict(low, noisy, t, context, condition).float()
+        loss = engine.loss_function(output, target)
+        if self.image_loss is not None and fixed:
+            found = network.clean(noisy, output, t)[:fixed]
+            loss = loss + self.image_loss(network.decode_residual(low[:fixed], found, condition[:fixed]), high[:fixed])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), self.clip)
         engine.optimizer.step()
@@ -62,7 +78,7 @@ def fit_residual_std(network: torch.nn.Module, loader: torch.utils.data.DataLoad
         low, high, condition = (
             torch.as_tensor(batch[k]).to(network.residual_std.device) for k in ("image", "label", "condition")
         )
-        energy.append(network.latent.encode(high - low).square().mean((2, 3, 4)))
+        energy.append(network.latent.residual(low, high).square().mean((2, 3, 4)))
         contrast.append(condition[:, 0].long())
         modality.append((condition[:, 1] + 2 * condition[:, 2]).long())
     energy, contrast, modality = torch.cat(energy), torch.cat(contrast), torch.cat(modality)

@@ -21,18 +21,24 @@ class PriorStep:
     the 7 T volume: squared error of the template (through the intensities and the level, not the probabilities) and of
     the logarithm of the level. Other examples have two views of one real volume, sharp and degraded: a mean teacher
     (Tarvainen and Valpola, NeurIPS 2017) looks at the sharp one, and the network, on the degraded view with another
-    contrast and mirrored, has to say the same. That term grows from nothing over ``ramp`` iterations.
+    contrast and mirrored, has to say the same. That term grows over the iterations of ``ramp``: before, the teacher
+    knows nothing.
 
     Args:
         teacher: running mean of the network.
         consistency: weight of the mean teacher's term.
-        ramp: iterations until that weight is reached.
+        ramp: iteration at which the term begins, and at which its weight is reached.
         amp: bf16 where it is fast.
         clip: largest norm of the gradient.
     """
 
     def __init__(
-        self, teacher: nn.Module, consistency: float = 1.0, ramp: int = 1000, amp: bool = True, clip: float = 1.0
+        self,
+        teacher: nn.Module,
+        consistency: float = 1.0,
+        ramp: tuple[int, int] = (1000, 2000),
+        amp: bool = True,
+        clip: float = 1.0,
     ) -> None:
         self.teacher, self.consistency, self.ramp, self.amp, self.clip = teacher, consistency, ramp, amp, clip
         self.dice = DiceLoss(include_background=False, to_onehot_y=True, batch=True)
@@ -45,7 +51,8 @@ class PriorStep:
         loss = torch.zeros((), device=engine.state.device)
         if known.any():
             loss = loss + self._supervised(network, {k: v[known] for k, v in batch.items()})
-        weight = self.consistency * min(1.0, engine.state.iteration / self.ramp)
+        begin, end = self.ramp
+        weight = self.consistency * min(1.0, max(0.0, (engine.state.iteration - begin) / (end - begin)))
         if not known.all() and weight > 0:
             loss = loss + weight * self._consistent(network, {k: v[~known] for k, v in batch.items()})
         if loss.requires_grad:
@@ -71,7 +78,7 @@ class PriorStep:
         image, view, condition = batch["image"], batch["context"], batch["condition"]
         gamma = torch.empty((len(image), 1, 1, 1, 1), device=image.device).uniform_(-0.3, 0.3).exp()
         stained, stained_view = (v.sign() * v.abs() ** gamma for v in (image, view))
-        axes = [axis for axis in (2, 3, 4) if torch.rand(()) < 0.5]
+        axes = [2] if torch.rand(()) < 0.5 else []  # left and right
         with autocast(image.device, self.amp):
             with torch.no_grad():
                 target = self.teacher(batch["label"], self.teacher.context(view), condition).tissue

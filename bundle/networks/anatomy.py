@@ -44,7 +44,7 @@ class AnatomyExtractor(nn.Module):
         self.latent = HaarLatent()
         self.context_size = context_size
         self.encoder = ContextEncoder(context_size)
-        self.trunk = UNet(self.latent.channels, 32, widths, blocks, context_size)
+        self.trunk = UNet(self.latent.channels, 32, widths, blocks, context_size, norm=True)
         self.exit = nn.ConvTranspose3d(32, len(TISSUES), 2, stride=2)
         self.level = nn.Linear(context_size, 1)
         main = [CLASSES.index(group[0]) for group in GROUPS.values()]

@@ -28,14 +28,20 @@ class Embedding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3x3 convolutions around a shift from the embedding and, where given, scale-and-shift maps; no norm.
+    """Two 3x3x3 convolutions around a shift from the embedding and, where given, scale-and-shift maps.
 
-    Layers without normalisation, the second convolution starting at zero, train fastest here and leave
-    intensities alone.
+    For intensities, layers without normalisation, the second convolution starting at zero, train fastest and leave
+    levels alone. For labels, batch normalisation does; unlike others it makes no difference between tile and volume.
+
+    Args:
+        channels: in and out.
+        embedding_size: length of the vector that shifts the features.
+        norm: batch normalisation of what comes in.
     """
 
-    def __init__(self, channels: int, embedding_size: int) -> None:
+    def __init__(self, channels: int, embedding_size: int, norm: bool = False) -> None:
         super().__init__()
+        self.norm = nn.BatchNorm3d(channels) if norm else nn.Identity()
         self.first = nn.Conv3d(channels, channels, 3, padding=1)
         self.shift = nn.Linear(embedding_size, channels)
         self.second = nn.Conv3d(channels, channels, 3, padding=1)
@@ -44,7 +50,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor, modulation: Tensor | None = None) -> Tensor:
         """``x`` (B, C, D, H, W), ``embedding`` (B, E), ``modulation`` (B, 2C, D, H, W) as scale and shift, or None."""
-        h = self.first(F.silu(x))
+        h = self.first(F.silu(self.norm(x)))
         h += self.shift(embedding)[:, :, None, None, None]
         if modulation is not None:
             scale, shift = modulation.chunk(2, dim=1)

@@ -9,19 +9,21 @@ from torch.nn import functional as F
 VIEW = 64  # largest side of a coarse view, in voxels
 
 
-def coarse_view(volume: Tensor, side: int = VIEW) -> Tensor:
+def coarse_view(volume: Tensor, side: int = VIEW, least: int = 16) -> Tensor:
     """Mean over cubes of as many voxels as bring the longest side to ``side`` or less.
 
     Args:
         volume: (B, 1, D, H, W), normalised.
         side: voxels.
+        least: voxels, to which air fills shorter sides, since the encoder halves them three times.
     """
     longest = max(volume.shape[2], volume.shape[3], volume.shape[4])
     step = (longest + side - 1) // side
-    if step < 2:
-        return volume
-    padding = [0, -volume.shape[4] % step, 0, -volume.shape[3] % step, 0, -volume.shape[2] % step]
-    return F.avg_pool3d(F.pad(volume, padding), step)
+    if step > 1:
+        padding = [0, -volume.shape[4] % step, 0, -volume.shape[3] % step, 0, -volume.shape[2] % step]
+        volume = F.avg_pool3d(F.pad(volume, padding), step)
+    d, h, w = volume.shape[2], volume.shape[3], volume.shape[4]
+    return F.pad(volume, [0, max(least - w, 0), 0, max(least - h, 0), 0, max(least - d, 0)])
 
 
 class ContextEncoder(nn.Module):

@@ -17,10 +17,17 @@ class UNet(nn.Module):
         widths: channels per scale, finest first; each scale has half the size of the one before.
         blocks: residual blocks per scale, on the way down and on the way up (once at the coarsest scale).
         embedding_size: length of the vector that enters every block.
+        norm: batch normalisation in every block.
     """
 
     def __init__(
-        self, channels: int, out_channels: int, widths: Sequence[int], blocks: Sequence[int], embedding_size: int
+        self,
+        channels: int,
+        out_channels: int,
+        widths: Sequence[int],
+        blocks: Sequence[int],
+        embedding_size: int,
+        norm: bool = False,
     ) -> None:
         super().__init__()
         if len(widths) != len(blocks):
@@ -29,9 +36,9 @@ class UNet(nn.Module):
         self.down, self.enter, self.up, self.leave = (nn.ModuleList() for _ in range(4))
         for scale, (width, count) in enumerate(zip(widths, blocks, strict=True)):
             last = scale == len(widths) - 1
-            self.enter.append(nn.ModuleList(ResidualBlock(width, embedding_size) for _ in range(count)))
+            self.enter.append(nn.ModuleList(ResidualBlock(width, embedding_size, norm) for _ in range(count)))
             if not last:
-                self.leave.insert(0, nn.ModuleList(ResidualBlock(width, embedding_size) for _ in range(count)))
+                self.leave.insert(0, nn.ModuleList(ResidualBlock(width, embedding_size, norm) for _ in range(count)))
                 self.down.append(nn.Conv3d(width, widths[scale + 1], 3, stride=2, padding=1))
                 self.up.insert(0, nn.ConvTranspose3d(widths[scale + 1], width, 2, stride=2))
         self.exit = nn.Conv3d(widths[0], out_channels, 3, padding=1)

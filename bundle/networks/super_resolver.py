@@ -6,22 +6,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..diffusion import clean_from_velocity, sampling_times, step
+from ..diffusion import clean_from_prediction, sampling_times, start_time, step
 from .anatomy import TISSUES, AnatomyExtractor
 from .context import coarse_view
 from .denoiser import Denoiser
-from .latent import HaarLatent
+from .latent import LATENTS
 from .modulation import IntensityModulator
 
 CONTRASTS = ("input", "7T")
 MODALITIES = ("other", "T1w", "T2w")
+PREDICTIONS = ("v", "epsilon", "sample")
 CONDITION_SIZE = 6  # 7 T?, T1w?, T2w?, log2 of the three factors
 
 # widths per scale and residual blocks per scale
 SIZES = {
     "small": ((16, 32, 64), (1, 1, 2)),
     "student": ((32, 64, 128), (1, 1, 2)),
-    "teacher": ((64, 128, 256), (1, 2, 4)),
+    "teacher": ((48, 96, 192), (1, 1, 2)),
 }
 
 
@@ -43,7 +44,8 @@ class SuperResolver(nn.Module):
     """Conditional latent diffusion of the residual between a sharp volume and its interpolated low-resolution input.
 
     The residual's latent is divided, subband by subband, by its standard deviation over the training set
-    (``residual_std``), so that every subband counts the same.
+    (``residual_std``), so that every subband counts the same. ``spread_scale`` turns the spread of samples into an
+    uncertainty that covers the errors, per contrast and modality.
 
     Args:
         size: row of :data:`SIZES`.
@@ -51,6 +53,8 @@ class SuperResolver(nn.Module):
         prior: whether the denoiser sees the anatomy prior; the extractor is trained by itself and frozen here.
         modulation: whether the denoiser's features are scaled and shifted by the intensity modulation.
         prior_dropout: share of training examples that see no prior.
+        prediction: what the denoiser says: ``v``, ``epsilon`` (the noise; it has no temperature 0) or ``sample``.
+        latent: ``haar``, or ``autoencoder``: learned, trained by itself and frozen here.
     """
 
     def __init__(
@@ -60,22 +64,25 @@ class SuperResolver(nn.Module):
         prior: bool = False,
         modulation: bool = False,
         prior_dropout: float = 0.1,
+        prediction: str = "v",
+        latent: str = "haar",
     ) -> None:
         super().__init__()
-        if size not in SIZES:
-            raise ValueError(f"size {size!r}: one of {', '.join(SIZES)}")
+        if size not in SIZES or prediction not in PREDICTIONS:
+            raise ValueError(f"size {size!r} of {', '.join(SIZES)}, prediction {prediction!r} of {PREDICTIONS}")
         widths, blocks = SIZES[size]
-        self.latent = HaarLatent()
+        self.latent = LATENTS[latent]().requires_grad_(False)
         channels = self.latent.channels
         prior_channels = channels + len(TISSUES) if prior else 0
         self.denoiser = Denoiser(channels, widths, blocks, prior_channels, condition_size=CONDITION_SIZE)
         self.anatomy = AnatomyExtractor().requires_grad_(False) if prior else None
         self.modulator = IntensityModulator(channels, widths) if modulation else None
         self.split = 0 if self.anatomy is None else self.anatomy.context_size  # where the context's two vectors meet
-        self.prior_dropout = prior_dropout
+        self.prior_dropout, self.prediction = prior_dropout, prediction
         self.multiple = self.latent.factor * 2 ** (len(widths) - 1)  # sides of a tile are multiples of this
         shape = (len(CONTRASTS), len(MODALITIES), channels)
         self.register_buffer("residual_std", torch.ones(shape))
+        self.register_buffer("spread_scale", torch.ones(shape[:2]))
         self.register_buffer("default_condition", encode_condition("input", "other", factors), persistent=False)
 
     @torch.jit.export
@@ -86,14 +93,20 @@ class SuperResolver(nn.Module):
         return self.residual_std[contrast, modality][:, :, None, None, None]
 
     @torch.jit.export
+    def calibrate(self, spread: Tensor, condition: Tensor) -> Tensor:
+        """The uncertainty that a spread of samples (B, 1, D, H, W) means, see :mod:`bundle.calibration`."""
+        scale = self.spread_scale[condition[:, 0].long(), (condition[:, 1] + 2 * condition[:, 2]).long()]
+        return scale[:, None, None, None, None] * spread
+
+    @torch.jit.export
     def encode_residual(self, low_res: Tensor, high_res: Tensor, condition: Tensor) -> Tensor:
         """z_0: the normalised latent of ``high_res - low_res``."""
-        return self.latent.encode(high_res - low_res) / self.std(condition)
+        return self.latent.residual(low_res, high_res) / self.std(condition)
 
     @torch.jit.export
     def decode_residual(self, low_res: Tensor, clean: Tensor, condition: Tensor) -> Tensor:
         """Image of a normalised latent residual, on top of ``low_res``."""
-        return low_res + self.latent.decode(clean * self.std(condition))
+        return self.latent.apply_residual(low_res, clean * self.std(condition))
 
     @torch.jit.export
     def context(self, volume: Tensor) -> Tensor:
@@ -129,10 +142,15 @@ class SuperResolver(nn.Module):
         return prior, maps
 
     @torch.jit.export
-    def velocity(self, tile: Tensor, noisy: Tensor, t: Tensor, context: Tensor, condition: Tensor) -> Tensor:
-        """Velocity for a tile of ``low_res`` (B, 1, D, H, W) and its noisy latent (B, 8, D/2, H/2, W/2)."""
+    def predict(self, tile: Tensor, noisy: Tensor, t: Tensor, context: Tensor, condition: Tensor) -> Tensor:
+        """What the denoiser says of a tile of ``low_res``, (B, 1, D, H, W), and its noisy latent, half the size."""
         prior, maps = self.guidance(tile, context, condition)
         return self.denoiser(noisy, self.latent.encode(tile), t, condition, prior, maps)
+
+    @torch.jit.export
+    def clean(self, noisy: Tensor, output: Tensor, t: Tensor) -> Tensor:
+        """The clean latent that an output of :meth:`predict` means."""
+        return clean_from_prediction(self.prediction, noisy, output, t)
 
     @torch.jit.export
     def sample(self, tile: Tensor, context: Tensor, noise: Tensor, condition: Tensor, steps: int) -> Tensor:
@@ -145,15 +163,14 @@ class SuperResolver(nn.Module):
             condition: (B, 6).
             steps: 1 or more.
         """
-        times = sampling_times(steps)
+        times = sampling_times(steps, start_time(self.prediction))
         latent = self.latent.encode(tile)
         prior, maps = self.guidance(tile, context, condition)
         z = noise
         for i in range(steps):
             t = torch.full([tile.shape[0]], times[i], device=tile.device)
-            v = self.denoiser(z, latent, t, condition, prior, maps).to(tile.dtype)
-            clean = clean_from_velocity(z, v, t)
-            z = step(z, clean, t, torch.full_like(t, times[i + 1]))
+            output = self.denoiser(z, latent, t, condition, prior, maps).to(tile.dtype)
+            z = step(z, self.clean(z, output, t), t, torch.full_like(t, times[i + 1]))
         return self.decode_residual(tile, z, condition)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -27,19 +27,27 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     return state
 
 
-def start_from(network: nn.Module, weights: str | os.PathLike | None) -> nn.Module:
+def start_from(
+    network: nn.Module, weights: str | os.PathLike | None, anatomy: str | os.PathLike | None = None
+) -> nn.Module:
     """The network with the weights of a file (half or single precision), or as it is when that is None.
 
-    The file may hold a smaller network of the same kind (fewer channels, blocks or parts): see :func:`grow`.
+    Args:
+        network: to be filled.
+        weights: of this network or of a smaller one (fewer channels, blocks or parts): see :func:`grow`.
+        anatomy: weights of its anatomy extractor, loaded after ``weights`` where the network has one.
 
     Raises:
         InputError: no such file, or not the weights of this network or of a smaller one.
     """
-    if weights is not None:
+    parts = [(network, weights), (getattr(network, "anatomy", None), anatomy)]
+    for part, path in parts:
+        if part is None or path is None:
+            continue
         try:
-            grow(network, read_weights(weights))
+            grow(part, read_weights(path))
         except (RuntimeError, KeyError, ValueError) as error:
-            raise InputError(f"{weights}: these are not the weights of this network, nor of a smaller one") from error
+            raise InputError(f"{path}: these are not the weights of this network, nor of a smaller one") from error
     return network
 
 
@@ -68,15 +76,27 @@ def grow(network: nn.Module, state: dict[str, Tensor]) -> nn.Module:
     return network
 
 
-def load_super_resolver(path: str | os.PathLike, size: str = "student") -> SuperResolver:
-    """A SuperResolver with exactly the weights of a file, in evaluation mode.
+def load(network: nn.Module, path: str | os.PathLike) -> nn.Module:
+    """The network with exactly the weights of a file, in evaluation mode.
 
     Raises:
         InputError: no such file, or not the weights of this network.
     """
-    network, state = SuperResolver(size), read_weights(path)
+    state = read_weights(path)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
         raise InputError(f"{path}: these are not the weights of this network") from error
     return network.eval()
+
+
+def write_weights(path: str | os.PathLike, state: dict[str, Tensor]) -> None:
+    """Replace a file of weights, or leave it as it was."""
+    temporary = f"{path}.tmp"
+    torch.save(state, temporary)
+    os.replace(temporary, path)
+
+
+def load_super_resolver(path: str | os.PathLike, size: str = "student", **parts: bool) -> SuperResolver:
+    """A SuperResolver with the weights of a file; ``parts`` as in its constructor, errors as in :func:`load`."""
+    return load(SuperResolver(size, **parts), path)

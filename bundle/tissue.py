@@ -1,0 +1,41 @@
+"""The tissue map of the main job, as a MONAI transform."""
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+
+from .inferer import AnatomyInferer
+from .networks.anatomy import AnatomyExtractor
+from .networks.weights import load
+
+
+class ExtractTissued(MapTransform):
+    """Write under ``tissue`` the most probable tissue of every voxel, (1, D, H, W) uint8, index into ``TISSUES``.
+
+    Args:
+        keys: (1, D, H, W) MetaTensor, what the super-resolver was given.
+        weights: of the anatomy extractor; read when the first volume comes.
+        enabled: False leaves items as they are.
+    """
+
+    def __init__(self, keys: KeysCollection, weights: str, enabled: bool = True) -> None:
+        super().__init__(keys)
+        self.weights, self.enabled = weights, enabled
+        self.network: AnatomyExtractor | None = None
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict:
+        item = dict(data)
+        if not self.enabled:
+            return item
+        for key in self.key_iterator(item):
+            image = item[key].as_tensor()[None]
+            if self.network is None:
+                self.network = load(AnatomyExtractor(), self.weights)
+                self.network.to(image.device, memory_format=torch.channels_last_3d)
+            condition = torch.as_tensor(item["condition"])[None]
+            item["tissue"] = MetaTensor(AnatomyInferer()(image, self.network, condition)[0], affine=item[key].affine)
+        return item
