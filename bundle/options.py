@@ -177,6 +177,7 @@ def nearest(name: str, known: Any) -> str:
     return f" (did you mean {close[0]}?)" if close else f"; known are {', '.join(sorted(known))}"
 
 
+_OVERLAYS = {"inference.json": ("model_*.json",), "train.json": ("train_*.json", "smoke.json")}  # by base
 # what `monai.bundle run --tracking` puts into a config
 _TRACKING = ("tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0", "output_dir")
 
@@ -201,10 +202,9 @@ def check(base: str, bundle_root: str) -> None:
     config = frame.f_locals["self"].parser.config
     if not (Path(bundle_root) / "configs" / base).is_file():
         raise SystemExit(f"error: {bundle_root}: no configs/{base} here; set --bundle_root to the folder of the bundle")
-    bases = {"inference.json", "train.json"} - {base}
     known = set(_TRACKING)
-    for path in (Path(bundle_root) / "configs").glob("*.json"):
-        if path.name not in bases and path.name != "metadata.json" and "datalist" not in path.name:
+    for pattern in (base, *_OVERLAYS[base]):
+        for path in (Path(bundle_root) / "configs").glob(pattern):
             known |= set(json.loads(path.read_text()))
     try:
         for key in config:

@@ -1,3 +1,5 @@
+import json
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -6,6 +8,7 @@ from data import centre_of_mass, head, save
 
 from bundle.engines.enhance import preflight
 from bundle.job import enhance
+from bundle.networks.anatomy import TISSUES
 
 
 @pytest.fixture
@@ -65,6 +68,15 @@ def test_samples_write_an_uncertainty_map_and_the_seed_decides(folder, tmp_path)
         assert spread.get_fdata().max() > 0
         results.append(spread.get_fdata())
     assert np.array_equal(results[0], results[1]) and not np.array_equal(results[0], results[2])
+
+
+def test_the_tissue_map_lies_on_the_result_and_the_sidecar_names_its_numbers(folder, tmp_path):
+    enhance(str(folder / "good_T1w.nii.gz"), str(tmp_path), contrast="input", save_tissue="true")
+    tissue, result = (nib.load(tmp_path / f"good_T1w_desc-{d}.nii.gz") for d in ("tissue", "superres"))
+    assert tissue.shape == result.shape and np.allclose(tissue.affine, result.affine)
+    assert tissue.get_data_dtype() == np.uint8 and int(np.asarray(tissue.dataobj).max()) < len(TISSUES)
+    sidecar = json.loads((tmp_path / "good_T1w_desc-superres.json").read_text())
+    assert list(sidecar["Tissue"].values()) == list(TISSUES) and sidecar["Options"]["save_tissue"] is True
 
 
 def test_little_memory_means_tiles_and_nearly_the_same_result(tmp_path):
