@@ -159,16 +159,19 @@ class Commands:
 
         anatomy(str(data), Path(str(output_dir)), str(dataset_dir))
 
-    def benchmark(self, output_dir: str = "benchmark_output", sizes: str | None = None) -> None:
+    def benchmark(
+        self, output_dir: str = "benchmark_output", sizes: str | None = None, model: str | None = None
+    ) -> None:
         """Measure seconds and memory on this machine.
 
         Args:
             output_dir: folder for benchmark.json.
             sizes: list of output shapes; default [[192,224,192],[256,320,256]].
+            model: name of another network, such as `teacher`.
         """
         from .benchmark import benchmark
 
-        benchmark(Path(str(output_dir)), sizes)
+        benchmark(Path(str(output_dir)), sizes, model)
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ from .compute import autocast, free_memory
 from .diffusion import sampling_times, start_time, step
 from .geometry import apply_axes, gaussian_matrix
 
-_BYTES_PER_VOXEL = 96  # activations per voxel of the student at half resolution, measured, with a margin of 1.5
 _SMOOTHING = 3.0  # voxels, full width at half maximum: a few samples tell a variance badly, their neighbours help
 _LEAST_SPREAD = 0.003  # of normalised intensity: no voxel is certain
 _TILE_STEP = 8  # tiles begin on multiples of this, so that every scale of the U-Net sees the same phase
@@ -101,14 +100,14 @@ class SuperResolutionInferer(Inferer):
         spread = apply_axes(variance, window).clamp_min(0).sqrt() + _LEAST_SPREAD
         return torch.cat([centre + mean, draw.network.calibrate(spread, draw.condition)], dim=1)
 
-    def tiles(self, shape: tuple[int, ...], device: torch.device) -> int | None:
-        """Side of the tiles for a volume of ``shape``, None for one tile."""
+    def tiles(self, shape: tuple[int, ...], device: torch.device, bytes_per_voxel: int) -> int | None:
+        """Side of the tiles for a volume of ``shape`` and activations of so many bytes a voxel, None for one tile."""
         if self.tile is not None:
             return None if max(shape) <= self.tile else self.tile
         budget = self.max_memory if self.max_memory is not None else int(0.8 * free_memory(device))
-        if _BYTES_PER_VOXEL * shape[0] * shape[1] * shape[2] <= budget:
+        if bytes_per_voxel * shape[0] * shape[1] * shape[2] <= budget:
             return None
-        side = int((budget / _BYTES_PER_VOXEL) ** (1 / 3)) // _TILE_STEP * _TILE_STEP
+        side = int((budget / bytes_per_voxel) ** (1 / 3)) // _TILE_STEP * _TILE_STEP
         return max(side, 2 * self.overlap)
 
 
@@ -169,7 +168,7 @@ class _Draw:
     ) -> None:
         self.inferer, self.network, self.context, self.condition = inferer, network, context, condition
         self.volume = volume
-        self.tile = inferer.tiles(tuple(volume.shape[2:]), volume.device)
+        self.tile = inferer.tiles(tuple(volume.shape[2:]), volume.device, network.bytes_per_voxel)
 
     def __call__(self, seed: int | None, steps: int) -> Tensor:
         """One sample, or the mean prediction when ``seed`` is None."""

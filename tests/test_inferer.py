@@ -94,7 +94,7 @@ def test_temperature_scales_the_distance_from_the_mean():
 
 def test_memory_decides_about_tiles():
     def side(memory):
-        return SuperResolutionInferer(max_memory=memory).tiles((256, 256, 256), torch.device("cpu"))
+        return SuperResolutionInferer(max_memory=memory).tiles((256, 256, 256), torch.device("cpu"), 96)
 
     assert side(4 * 2**30) is None
     assert side(2**29) % 8 == 0 and side(2**28) < side(2**29) < 256

@@ -80,6 +80,8 @@ class SuperResolver(nn.Module):
         self.split = 0 if self.anatomy is None else self.anatomy.context_size  # where the context's two vectors meet
         self.prior_dropout, self.prediction = prior_dropout, prediction
         self.multiple = self.latent.factor * 2 ** (len(widths) - 1)  # sides of a tile are multiples of this
+        # activations, measured on the student with a margin of 1.5; the prior's probabilities are at full resolution
+        self.bytes_per_voxel = 3 * widths[0] + (16 * len(TISSUES) if prior else 0)
         shape = (len(CONTRASTS), len(MODALITIES), channels)
         self.register_buffer("residual_std", torch.ones(shape))
         self.register_buffer("spread_scale", torch.ones(shape[:2]))
