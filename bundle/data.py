@@ -61,7 +61,7 @@ def check_weights(*paths: str | None) -> None:
             read_weights(path)
 
 
-def preflight(path: str, dataset_dir: str, weights: str | None = None, anatomy: str | None = None) -> None:
+def preflight(path: str, dataset_dir: str, weights: Sequence[str | None] = ()) -> None:
     """See that the lists are sound and every file is there, the weights to begin from too, before a training starts.
 
     Raises:
@@ -74,7 +74,7 @@ def preflight(path: str, dataset_dir: str, weights: str | None = None, anatomy: 
                 raise InputError(f"{item['image']}: no such file; set --dataset_dir to the folder of the data")
         if any(item.get("kind") == "label_map" for item in validation):
             raise InputError(f"{path}: a label map in 'validation'; only sharp volumes can be validated on")
-        check_weights(weights, anatomy)
+        check_weights(*weights)
     except InputError as error:
         raise SystemExit(f"error: {error}") from None
 

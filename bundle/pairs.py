@@ -59,7 +59,7 @@ def _check_people(sections: Mapping[str, object], path: str) -> None:
                 )
 
 
-def preflight(path: str, dataset_dir: str, weights: str | None = None, anatomy: str | None = None) -> None:
+def preflight(path: str, dataset_dir: str, weights: Sequence[str | None] = ()) -> None:
     """See that lists, files and weights are there before a training starts.
 
     Raises:
@@ -74,7 +74,7 @@ def preflight(path: str, dataset_dir: str, weights: str | None = None, anatomy: 
                 for key in ("low", "high"):
                     if not Path(item[key]).is_file():
                         raise InputError(f"{item[key]}: no such file; set --dataset_dir to the folder of the data")
-        check_weights(weights, anatomy)
+        check_weights(*weights)
     except InputError as error:
         raise SystemExit(f"error: {error}") from None
 

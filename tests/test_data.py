@@ -46,7 +46,7 @@ def test_a_training_that_cannot_start_is_refused_with_one_line(tmp_path):
     content["validation"][0]["kind"] = "sharp"
     (tmp_path / "list.json").write_text(json.dumps(content))
     with pytest.raises(SystemExit, match="gone.pt: no such file"):
-        preflight(str(tmp_path / "list.json"), str(tmp_path), str(tmp_path / "gone.pt"))
+        preflight(str(tmp_path / "list.json"), str(tmp_path), [None, str(tmp_path / "gone.pt")])
     preflight(str(tmp_path / "list.json"), str(tmp_path))
 
 

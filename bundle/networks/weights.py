@@ -28,7 +28,10 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
 
 
 def start_from(
-    network: nn.Module, weights: str | os.PathLike | None, anatomy: str | os.PathLike | None = None
+    network: nn.Module,
+    weights: str | os.PathLike | None,
+    anatomy: str | os.PathLike | None = None,
+    latent: str | os.PathLike | None = None,
 ) -> nn.Module:
     """The network with the weights of a file (half or single precision), or as it is when that is None.
 
@@ -36,11 +39,16 @@ def start_from(
         network: to be filled.
         weights: of this network or of a smaller one (fewer channels, blocks or parts): see :func:`grow`.
         anatomy: weights of its anatomy extractor, loaded after ``weights`` where the network has one.
+        latent: weights of its learned latent, likewise.
 
     Raises:
         InputError: no such file, or not the weights of this network or of a smaller one.
     """
-    parts = [(network, weights), (getattr(network, "anatomy", None), anatomy)]
+    parts = [
+        (network, weights),
+        (getattr(network, "anatomy", None), anatomy),
+        (getattr(network, "latent", None), latent),
+    ]
     for part, path in parts:
         if part is None or path is None:
             continue
