@@ -45,6 +45,9 @@ class AnatomyExtractor(nn.Module):
         self.context_size = context_size
         self.encoder = ContextEncoder(context_size)
         self.trunk = UNet(self.latent.channels, 32, widths, blocks, context_size, norm=True)
+        self.embedding = nn.Sequential(
+            nn.Linear(context_size + 6, 64), nn.SiLU(), nn.Linear(64, context_size), nn.SiLU()
+        )
         self.exit = nn.ConvTranspose3d(32, len(TISSUES), 2, stride=2)
         self.level = nn.Linear(context_size, 1)
         main = [CLASSES.index(group[0]) for group in GROUPS.values()]
@@ -65,7 +68,8 @@ class AnatomyExtractor(nn.Module):
             context: (B, context_size), of the whole head.
             condition: (B, 6); inputs that are not T2w are taken for T1w.
         """
-        logits = self.exit(F.silu(self.trunk(self.latent.encode(image), F.silu(context), None)))
+        embedding = self.embedding(torch.cat([context, condition.to(context.dtype)], dim=1))
+        logits = self.exit(F.silu(self.trunk(self.latent.encode(image), embedding, None)))
         tissue = torch.softmax(logits.float(), dim=1)
         return AnatomyPrior(self.template(tissue, context, condition)[0], tissue)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -11,17 +12,25 @@ from .context import ContextEncoder
 class IntensityModulator(nn.Module):
     """Local features of the input, shifted by what the whole head tells, to maps for every scale of the denoiser.
 
-    The head's vector is the same for all of its tiles, so tiles agree about contrast. The maps begin as zero, which
-    modulates nothing.
+    The head's vector is the same for all of its tiles, so tiles agree about contrast; the condition says which one
+    is wanted. The maps begin as zero, which modulates nothing.
 
     Args:
         latent_channels: channels of the input's latent.
         widths: channels of the denoiser per scale, finest first.
+        condition_size: length of the condition vector.
         features: channels of the local features at the finest scale; twice that below.
         context_size: length of the vector that sums up the head.
     """
 
-    def __init__(self, latent_channels: int, widths: Sequence[int], features: int = 16, context_size: int = 32) -> None:
+    def __init__(
+        self,
+        latent_channels: int,
+        widths: Sequence[int],
+        condition_size: int = 6,
+        features: int = 16,
+        context_size: int = 32,
+    ) -> None:
         super().__init__()
         self.encoder = ContextEncoder(context_size)
         sizes = [features, *[2 * features] * (len(widths) - 1)]
@@ -29,16 +38,25 @@ class IntensityModulator(nn.Module):
             nn.Conv3d(a, b, 3, stride=1 if scale == 0 else 2, padding=1)
             for scale, (a, b) in enumerate(zip([latent_channels, *sizes[:-1]], sizes, strict=True))
         )
-        self.shift = nn.ModuleList(nn.Linear(context_size, n) for n in sizes)
+        self.shift = nn.ModuleList(nn.Linear(context_size + condition_size, n) for n in sizes)
         self.maps = nn.ModuleList(nn.Conv3d(n, 2 * width, 1) for n, width in zip(sizes, widths, strict=True))
         for layer in self.maps:
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, latent: Tensor, context: Tensor) -> list[Tensor]:
-        """``latent`` (B, C, d, h, w) of a tile to one (B, 2 * width, ...) map of scale and shift per scale."""
+    def forward(self, latent: Tensor, context: Tensor, condition: Tensor) -> list[Tensor]:
+        """Maps of a tile.
+
+        Args:
+            latent: (B, C, d, h, w), of the input.
+            context: (B, context_size), of the whole head.
+            condition: (B, condition_size).
+
+        Returns:
+            One (B, 2 * width, ...) map of scale and shift per scale, finest first.
+        """
         maps: list[Tensor] = []
-        h, vector = latent, F.silu(context)
+        h, vector = latent, torch.cat([F.silu(context), condition.to(context.dtype)], dim=1)
         for local, shift, last in zip(self.local, self.shift, self.maps):  # noqa: B905 (TorchScript knows no strict)
             h = F.silu(local(h) + shift(vector)[:, :, None, None, None])
             maps.append(last(h))

@@ -140,7 +140,7 @@ class SuperResolver(nn.Module):
                 keep = torch.rand(prior.shape[0], 1, 1, 1, 1, device=prior.device) >= self.prior_dropout
                 prior = prior * keep
         if self.modulator is not None:
-            maps = self.modulator(self.latent.encode(tile), context[:, self.split :])
+            maps = self.modulator(self.latent.encode(tile), context[:, self.split :], condition)
         return prior, maps
 
     @torch.jit.export
