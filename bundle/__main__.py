@@ -135,7 +135,7 @@ class Commands:
         Args:
             data: datalist.json.
             output_dir: folder for uncertainty.json and reliability.png.
-            section: of the datalist.
+            section: of the datalist, or several with commas between.
             dataset_dir: folder that the datalist's paths are relative to.
             samples: per volume.
             model: name of another network, such as `teacher`.
@@ -144,8 +144,9 @@ class Commands:
         from .job import uncertainty
         from .options import read_boolean, read_number
 
+        names = ",".join(section) if isinstance(section, tuple | list) else str(section)
         count, scale = read_number(2, 1000, whole=True)("samples", samples), read_boolean("calibrate", calibrate)
-        uncertainty(str(data), Path(str(output_dir)), section, str(dataset_dir), count, model, scale)
+        uncertainty(str(data), Path(str(output_dir)), names, str(dataset_dir), count, model, scale)
 
     def anatomy(self, data: str, output_dir: str, dataset_dir: str = ".") -> None:
         """Compare the tissue that the anatomy extractor finds with label maps, with itself, and with a template.

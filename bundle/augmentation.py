@@ -8,11 +8,11 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable
 from torch import Tensor
-from torch.nn import functional as F
 
 from .geometry import apply_axes, resample
 from .intensity import fit_intensity
-from .networks.context import VIEW, coarse_view
+from .neighbourhood import cells_around, pad_view, shift_cells
+from .networks.context import CELL, coarse_view, view_step
 from .networks.super_resolver import encode_condition
 from .simulation.acquisition import Acquisition, acquisition_matrix, bias_field, ghost
 from .simulation.protocol import IMAGE
@@ -27,7 +27,7 @@ class PrepareSourced(MapTransform):
 
     What it is stands in the item under ``kind``: ``sharp`` (float16 out) or ``label_map`` (uint8 out, in voxels half
     as large, see :mod:`bundle.simulation.rendering`). Under ``head`` comes the whole of it, small: the coarse view of
-    an image, every fourth voxel of the fine classes.
+    an image, every fourth voxel of the fine classes; under ``step`` how many voxels go along the side of one of these.
     """
 
     def __init__(self, keys: KeysCollection) -> None:
@@ -41,10 +41,11 @@ class PrepareSourced(MapTransform):
             plain = torch.as_tensor(np.asarray(volume))
             if item.get("kind", "sharp") == "label_map":
                 item[key] = prepare_map(to_classes(plain, name)[0], volume_spacing(volume))[None]
-                item["head"] = item[key][:, ::4, ::4, ::4].clone()
+                item["head"], item["step"] = item[key][:, ::4, ::4, ::4].clone(), 4
             else:
                 normalised = fit_intensity(plain, name).normalise(plain.float())
                 item[key], item["head"] = normalised.half(), coarse_view(normalised[None])[0]
+                item["step"] = view_step(normalised)
         return item
 
 
@@ -53,15 +54,11 @@ def volume_spacing(volume: Tensor) -> tuple[float, float, float]:
     return tuple(float(s) for s in volume.pixdim) if isinstance(volume, MetaTensor) else (1.0, 1.0, 1.0)
 
 
-def pad_view(view: Tensor) -> Tensor:
-    """A coarse view in a cube of one size, so that views stack: (1, d, h, w) to (1, VIEW, VIEW, VIEW)."""
-    return F.pad(view, [v for n in reversed(view.shape[1:]) for v in (0, VIEW - n)])
-
-
 class RandHeadCropd(Randomizable, MapTransform):
     """Cubic crop whose centre lies in the head, found by looking for a voxel that is not background.
 
-    Volumes shorter than the crop on an axis are mirrored at their edge.
+    Volumes shorter than the crop on an axis are mirrored at their edge. Writes ``centre``, where the crop's middle
+    lies, in voxels from the corner of the volume.
 
     Args:
         sizes: side of the crop for every ``kind`` of volume.
@@ -80,12 +77,15 @@ class RandHeadCropd(Randomizable, MapTransform):
                 centre = [self.R.randint(n) for n in volume.shape[-3:]]
                 if volume[(0, *centre)] > 0.1:
                     break
-            item[key] = self._crop(volume, centre, self.sizes[item.get("kind", "sharp")])
+            size = self.sizes[item.get("kind", "sharp")]
+            starts = [
+                min(max(c - size // 2, 0), max(n - size, 0)) for n, c in zip(volume.shape[-3:], centre, strict=True)
+            ]
+            item[key], item["centre"] = self._crop(volume, starts, size), [s + size / 2 for s in starts]
         return item
 
-    def _crop(self, volume: Tensor, centre: Sequence[int], size: int) -> Tensor:
-        for axis, (n, c) in enumerate(zip(volume.shape[-3:], centre, strict=True), start=1):
-            start = min(max(c - size // 2, 0), max(n - size, 0))
+    def _crop(self, volume: Tensor, starts: Sequence[int], size: int) -> Tensor:
+        for axis, (n, start) in enumerate(zip(volume.shape[-3:], starts, strict=True), start=1):
             volume = volume.narrow(axis, start, min(size, n))
             if n < size:
                 index = np.arange(size) % (2 * n)
@@ -126,6 +126,7 @@ class RandAcquired(Randomizable, MapTransform):
       field's view of it under ``low``,
     - ``condition``: (6,), see :func:`bundle.networks.super_resolver.encode_condition`,
     - ``context``: (1, 64, 64, 64), the coarse view of the whole head, air around it,
+    - ``cells``: (1, n, n, n), the surround of the crop, see :mod:`bundle.neighbourhood`,
     - ``tissue``: (1, size, size, size) uint8, index into ``GROUPS``, :data:`UNKNOWN` where no label map says it,
     - ``level``: () how bright white matter is at 7 T, in the units of ``image``; NaN where that is unknown.
 
@@ -166,16 +167,19 @@ class RandAcquired(Randomizable, MapTransform):
             need = f"size {self.size} + 2 x margin {self.margin}"
             raise ValueError(f"crop of {tuple(sharp.shape[1:])} voxels is smaller than {need}")
         contrast = "7T" if "low" in item else "input"
-        views = self._shrink(torch.stack([item["low"].float() if "low" in item else sharp, sharp]), kind)
+        views = torch.stack([item["low"].float() if "low" in item else sharp, sharp])
+        views, voxel = self._shrink(views, kind, item.get("voxel", 1.0))
         tissue = self._inner(item["tissue"])[None] if "tissue" in item else None
         tissue = torch.full_like(views[:1], UNKNOWN, dtype=torch.uint8) if tissue is None else tissue
-        head = item["head"].float()
+        head, step = item["head"].float(), item["step"]
+        centre = item.get("centre", [n * step / 2 for n in head.shape[1:]])
+        cells = cells_around(head, step, centre, voxel, self.size)[None]
         acquisition, factors = Acquisition(noise=0.01), [self.fixed] * 3
         generator = torch.Generator().manual_seed(int(self.R.randint(2**31)))
         if self.fixed is None:
-            views, tissue = self._turn(views, tissue)
+            views, tissue, cells = self._turn(views, tissue, cells)
             if contrast == "input":
-                views, head = self._restain(views, head)
+                views, head, cells = self._restain(views, head, cells)
             views = views * self._shading(views.shape[2:])
             acquisition, factors = self._draw()
             modality = modality if contrast == "7T" or self.R.rand() < 0.8 else "other"
@@ -185,13 +189,14 @@ class RandAcquired(Randomizable, MapTransform):
             low = ghost(low, int(self.R.randint(3)), float(self.R.uniform(*IMAGE["ghost"])), int(self.R.randint(2, 9)))
         true_factors = [n / m for n, m in zip(views.shape[2:], low_shape, strict=True)]
         volumes = [resample(low, views.shape[2:]), views[1], tissue[0]]
-        half = self.margin // 2
-        for axis in (1, 2, 3):
-            start = self.margin if self.fixed else half + int(self.R.randint(2 * half + 1))
-            volumes = [volume.narrow(axis, start, self.size) for volume in volumes]
+        half = min(self.margin // 2, CELL)
+        shift = [0 if self.fixed else int(self.R.randint(-half, half + 1)) for _ in range(3)]
+        for axis, voxels in enumerate(shift, start=1):
+            volumes = [volume.narrow(axis, self.margin + voxels, self.size) for volume in volumes]
         image, label, tissue = (volume.contiguous() for volume in volumes)
         return {
             **{"image": image, "label": label, "tissue": tissue, "context": pad_view(head)},
+            "cells": shift_cells(cells[0], shift),
             "condition": encode_condition(contrast, modality, true_factors),
             "level": torch.as_tensor(item.get("level", float("nan"))),
         }
@@ -202,13 +207,13 @@ class RandAcquired(Randomizable, MapTransform):
         middle = slice((n - inner) // 2, (n - inner) // 2 + inner)
         return volume[..., middle, middle, middle]
 
-    def _shrink(self, views: Tensor, kind: str) -> Tensor:
+    def _shrink(self, views: Tensor, kind: str, voxel: float) -> tuple[Tensor, float]:
         """Half the time, use the whole crop of an image at a coarser voxel size; else its middle."""
         inner, n = self.size + 2 * self.margin, views.shape[-1]
         if self.fixed is None and kind == "sharp" and self.R.rand() < 0.5:
             matrix = acquisition_matrix(n, inner, "gaussian", 0.7)
-            return apply_axes(views, [matrix] * 3)
-        return views if self.fixed is not None else self._inner(views)
+            return apply_axes(views, [matrix] * 3), voxel * n / inner
+        return (views if self.fixed is not None else self._inner(views)), voxel
 
     def _turn(self, *volumes: Tensor) -> list[Tensor]:
         """Flips and axis permutations, the same for all."""

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from .compute import autocast, free_memory
 from .diffusion import sampling_times, start_time, step
 from .geometry import apply_axes, gaussian_matrix
+from .networks.context import cut_surround, surround
 
 _SMOOTHING = 3.0  # voxels, full width at half maximum: a few samples tell a variance badly, their neighbours help
 _LEAST_SPREAD = 0.003  # of normalised intensity: no voxel is certain
@@ -143,14 +144,16 @@ class AnatomyInferer(Inferer):
         shape, m = image.shape[2:], network.multiple
         volume = F.pad(image, [v for n in reversed(shape) for v in (0, -n % m)], mode="replicate")
         result = torch.zeros(volume.shape, dtype=torch.uint8, device=image.device)
+        cells = surround(volume)
         with autocast(image.device, self.amp):
             vector = network.context(image if context is None else torch.as_tensor(context).to(image))
             for tile in tile_slices(tuple(volume.shape[2:]), self.tile, self.overlap):
-                tissue = network(volume[(..., *tile)], vector, torch.as_tensor(condition).to(image)).tissue
+                part = volume[(..., *tile)], cut_surround(cells, tile), vector, torch.as_tensor(condition).to(image)
+                tissue = network(*part).tissue
                 inner = [s.start + (self.overlap // 2 if s.start else 0) for s in tile]
                 own = tuple(slice(i, s.stop) for i, s in zip(inner, tile, strict=True))
-                part = tuple(slice(i - s.start, None) for i, s in zip(inner, tile, strict=True))
-                result[(..., *own)] = tissue.argmax(1, keepdim=True).byte()[(..., *part)]
+                new = tuple(slice(i - s.start, None) for i, s in zip(inner, tile, strict=True))
+                result[(..., *own)] = tissue.argmax(1, keepdim=True).byte()[(..., *new)]
         pred = result[(..., *(slice(n) for n in shape))]
         return MetaTensor(pred, meta=inputs.meta) if isinstance(inputs, MetaTensor) else pred
 
@@ -168,6 +171,7 @@ class _Draw:
     ) -> None:
         self.inferer, self.network, self.context, self.condition = inferer, network, context, condition
         self.volume = volume
+        self.cells = surround(volume)
         self.tile = inferer.tiles(tuple(volume.shape[2:]), volume.device, network.bytes_per_voxel)
 
     def __call__(self, seed: int | None, steps: int) -> Tensor:
@@ -186,19 +190,19 @@ class _Draw:
     def _clean(self, z: Tensor, t: Tensor) -> Tensor:
         """Predicted clean latent, blended over tiles."""
         if self.tile is None:
-            return self._predict(self.volume, z, t)
+            return self._predict(self.volume, z, t, self.cells)
         total, weight = torch.zeros_like(z), torch.zeros_like(z[:1, :1])
         for tile in tile_slices(tuple(self.volume.shape[2:]), self.tile, self.inferer.overlap):
             inner = tuple(slice(s.start // 2, s.stop // 2) for s in tile)
-            part = self._predict(self.volume[(..., *tile)], z[(..., *inner)], t)
+            part = self._predict(self.volume[(..., *tile)], z[(..., *inner)], t, cut_surround(self.cells, tile))
             ramp = _ramp(part.shape[2:], self.inferer.overlap // 2).to(part)
             total[(..., *inner)] += ramp * part
             weight[(..., *inner)] += ramp
         return total / weight
 
-    def _predict(self, tile: Tensor, z: Tensor, t: Tensor) -> Tensor:
+    def _predict(self, tile: Tensor, z: Tensor, t: Tensor, cells: Tensor) -> Tensor:
         with autocast(z.device, self.inferer.amp):
-            output = self.network.predict(tile, z, t, self.context, self.condition)
+            output = self.network.predict(tile, z, t, self.context, self.condition, cells)
         return self.network.clean(z, output.float(), t)
 
 

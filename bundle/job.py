@@ -107,12 +107,13 @@ def evaluate(
 def uncertainty(
     data: str, output_dir: Path, section: str, dataset_dir: str, samples: int, model: str | None, scale: bool
 ) -> None:
-    """Judge the uncertainty map on a section of a datalist; with ``scale``, calibrate it there and save the weights."""
+    """Judge the uncertainty map on sections of a datalist; with ``scale``, calibrate it there and save the weights."""
     from .calibration import calibrate, judge_all, report
 
     folder, where = prepare_output(output_dir), pick_device(None)
     network, path = load_model(model)
-    judged = judge_all(network, read_datalist(data, section, dataset_dir), where, samples, FACTORS)
+    items = [item for name in section.split(",") for item in read_datalist(data, name, dataset_dir)]
+    judged = judge_all(network, items, where, samples, FACTORS)
     for row in report(judged, folder):
         print(" ".join(f"{key} {value}" for key, value in row.items()))
     if scale:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .geometry import apply_axes, gaussian_matrix
 from .intensity import fit_intensity
-from .networks.context import coarse_view
+from .networks.context import coarse_view, view_step
 from .simulation.protocol import MODALITIES, draw, signals
 from .simulation.rendering import add_lesions, brain_mask, deform, draw_shape, render, smooth_noise
 from .simulation.tissues import CLASSES, GROUP_OF_CLASS, GROUPS, INTRACRANIAL
@@ -30,8 +30,9 @@ class RandRenderd(Randomizable, MapTransform):
     - one volume of random contrast, half the time in the order of a T1-weighted or T2-weighted scan.
 
     Some crops are then cut down to the brain, as skull-stripping tools leave them: with a hard edge. Intensities are
-    scaled as normalisation of the whole head would scale them; ``head`` becomes its coarse view, ``tissue`` the tissue
-    groups (1, size, size, size), ``level`` the scale of a pair.
+    scaled as normalisation of the whole head would scale them; ``head`` becomes its coarse view (and ``step`` its
+    voxel), ``voxel`` tells how many fine voxels go along the side of a voxel, ``tissue`` the tissue groups (1, size,
+    size, size), ``level`` the scale of a pair.
 
     Args:
         keys: (1, n, n, n) uint8, ``n`` twice ``size``, voxels of half a millimetre, with its whole head under ``head``.
@@ -76,6 +77,8 @@ class RandRenderd(Randomizable, MapTransform):
             matrix = gaussian_matrix(classes.shape[-1], self.size, classes.shape[-1] / self.size)
             views = gain * apply_axes(views, [matrix] * 3).clamp_min(0)
             nearest = ((torch.arange(self.size) + 0.5) * classes.shape[-1] / self.size).long()
+            item["voxel"] = classes.shape[-1] / self.size
+            item["step"] = item["step"] * view_step(item["head"])
             item[key], item["head"], item["tissue"] = views[-1:], head, _pick(tissue, nearest)[None]
             if pair:
                 item["low"], item["level"] = views[:1], gain  # white matter is 1 at both fields before the gain

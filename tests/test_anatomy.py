@@ -1,6 +1,7 @@
 import torch
 
 from bundle.networks.anatomy import TISSUES, AnatomyExtractor
+from bundle.networks.context import surround
 from bundle.networks.super_resolver import encode_condition
 from bundle.simulation.protocol import expected_signals
 from bundle.simulation.tissues import CLASSES, GROUP_OF_CLASS, GROUPS, INTRACRANIAL
@@ -19,7 +20,7 @@ def test_probabilities_sum_to_one_and_the_template_is_what_they_expect_at_7_tesl
     network, image = AnatomyExtractor(), torch.rand(1, 1, 16, 24, 16)
     torch.nn.init.normal_(network.trunk.exit.weight)
     context = network.context(image)
-    template, tissue = network(image, context, CONDITION)
+    template, tissue = network(image, surround(image), context, CONDITION)
     assert tissue.shape == (1, len(TISSUES), 16, 24, 16) and template.shape == image.shape
     assert torch.allclose(tissue.sum(1), torch.ones(1, 16, 24, 16), atol=1e-5)
     white = torch.zeros_like(tissue)

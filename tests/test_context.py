@@ -1,7 +1,16 @@
 import pytest
 import torch
 
-from bundle.networks.context import VIEW, ContextEncoder, coarse_view
+from bundle.networks.context import (
+    CELL,
+    REACH,
+    VIEW,
+    ContextEncoder,
+    SurroundEncoder,
+    coarse_view,
+    cut_surround,
+    surround,
+)
 
 
 @pytest.mark.parametrize(
@@ -26,3 +35,18 @@ def test_air_around_the_head_does_not_matter_but_its_brightness_does():
         vector, same, other = encoder(head), encoder(moved), encoder(brighter)
     assert vector.shape == (1, 32) and torch.allclose(vector, same, atol=1e-4)
     assert (vector - other).abs().max() > 100 * (vector - same).abs().max()
+
+
+def test_a_tile_sees_of_its_surround_what_the_whole_volume_sees_there():
+    torch.manual_seed(0)
+    volume, encoder = torch.rand(1, 1, 48, 32, 40), SurroundEncoder(6)
+    cells = surround(volume)
+    assert cells.shape == (1, 1, 6 + 2 * REACH, 4 + 2 * REACH, 5 + 2 * REACH)
+    whole = encoder(cells)
+    assert whole.shape == (1, 6, 6, 4, 5)
+    tile = (slice(16, 48), slice(0, 16), slice(8, 40))
+    part = encoder(cut_surround(cells, tile))
+    assert torch.allclose(part, whole[(..., *(slice(s.start // CELL, s.stop // CELL) for s in tile))], atol=1e-5)
+    changed = cells.clone()
+    changed[..., 0, 0, 0] += 1  # the farthest corner of the first cell's reach
+    assert not torch.allclose(encoder(changed)[..., 0, 0, 0], whole[..., 0, 0, 0])

@@ -6,6 +6,7 @@ import torch
 from bundle.augmentation import UNKNOWN
 from bundle.engines.prior import PrepareLabels, PriorStep
 from bundle.networks.anatomy import TISSUES, AnatomyExtractor
+from bundle.networks.context import surround
 from bundle.networks.super_resolver import encode_condition
 
 WHITE, FLUID = TISSUES.index("WM"), TISSUES.index("CSF")
@@ -24,7 +25,9 @@ def _batch(known=(True, True), seed=0):
             tissue[i], level[i] = UNKNOWN, float("nan")
     condition = encode_condition("7T", "T1w", (2, 2, 2))[None].expand(len(known), -1)
     label = image.clone()
-    return dict(image=image, label=label, condition=condition, tissue=tissue, context=image, level=level)
+    return dict(
+        image=image, label=label, condition=condition, tissue=tissue, context=image, cells=surround(image), level=level
+    )
 
 
 def _engine(network, iteration=1):
@@ -43,7 +46,7 @@ def test_label_maps_teach_tissue_template_and_level():
     assert losses[-1] < 0.3 * losses[0]
     with torch.no_grad():
         context = network.context(batch["context"])
-        prior = network(batch["image"], context, batch["condition"])
+        prior = network(batch["image"], batch["cells"], context, batch["condition"])
     assert float((prior.tissue.argmax(1) == batch["tissue"][:, 0]).float().mean()) > 0.95
     level = network.template(prior.tissue, context, batch["condition"])[1]
     assert level.flatten().tolist() == pytest.approx([0.8, 0.8], rel=0.2)
@@ -60,7 +63,8 @@ def test_volumes_without_labels_teach_only_after_the_ramp_begins_and_only_what_t
     losses = [step(engine, batch)["loss"] for _ in range(40)]
     assert losses[-1] < 0.5 * losses[0]
     with torch.no_grad():
-        tissue = network(batch["image"], network.context(batch["context"]), batch["condition"]).tissue
+        context = network.context(batch["context"])
+        tissue = network(batch["image"], batch["cells"], context, batch["condition"]).tissue
     assert bool((tissue.argmax(1) == WHITE).all())
 
 

@@ -54,7 +54,7 @@ def test_scripted_methods_for_tiles_work():
     context = network.context(tile)
     assert context.shape == (1, 0)
     with torch.no_grad():
-        one, four = (network.sample(tile, context, noise, condition, n) for n in (1, 4))
+        one, four = (network.sample(tile, context, noise, condition, n, None) for n in (1, 4))
     assert one.shape == tile.shape and not torch.allclose(one, four)
 
 
@@ -87,10 +87,10 @@ def test_the_prior_is_frozen_and_dropped_now_and_then_in_training_only():
     assert not any(p.requires_grad for p in network.anatomy.parameters())
     tile = torch.rand(32, 1, 8, 8, 8)
     condition = network.default_condition[None].expand(32, -1)
-    prior, maps = network.guidance(tile, network.context(tile), condition)
+    prior, maps = network.guidance(tile, None, network.context(tile), condition)
     assert maps is None and prior.shape == (32, 19, 4, 4, 4) and bool(prior.flatten(1).any(1).all())
     network.train()
-    kept = network.guidance(tile, network.context(tile), condition)[0].flatten(1).any(1)
+    kept = network.guidance(tile, None, network.context(tile), condition)[0].flatten(1).any(1)
     assert 4 < int(kept.sum()) < 28
 
 
@@ -99,8 +99,8 @@ def test_other_predictions_sample_too(prediction):
     network = small_network(prediction=prediction)
     tile, noise = torch.rand(1, 1, 16, 16, 16), torch.randn(1, 8, 8, 8, 8)
     with torch.no_grad():
-        result = network.sample(tile, network.context(tile), noise, network.default_condition[None], 3)
+        result = network.sample(tile, network.context(tile), noise, network.default_condition[None], 3, None)
         assert torch.isfinite(result).all() and not torch.allclose(result, tile)
         scripted = torch.jit.script(network)
-        again = scripted.sample(tile, network.context(tile), noise, network.default_condition[None], 3)
+        again = scripted.sample(tile, network.context(tile), noise, network.default_condition[None], 3, None)
         assert torch.allclose(result, again, atol=1e-5)

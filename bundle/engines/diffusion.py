@@ -53,7 +53,8 @@ class DiffusionStep:
         engine.optimizer.zero_grad(set_to_none=True)
         with autocast(clean.device, self.amp):
             context = network.context(torch.as_tensor(batch.get("context", low)).to(low))
-            output = network.predict(low, noisy, t, context, condition).float()
+            cells = torch.as_tensor(batch["cells"]).to(low) if "cells" in batch else None
+            output = network.predict(low, noisy, t, context, condition, cells).float()
         loss = engine.loss_function(output, target)
         if self.image_loss is not None and fixed:
             found = network.clean(noisy, output, t)[:fixed]

@@ -11,7 +11,7 @@ from ..augmentation import UNKNOWN
 from ..compute import autocast
 from ..networks.anatomy import AnatomyExtractor
 
-_KEYS = ("image", "label", "condition", "tissue", "context", "level")
+_KEYS = ("image", "label", "condition", "tissue", "context", "cells", "level")
 
 
 class PriorStep:
@@ -65,7 +65,7 @@ class PriorStep:
         image, condition, truth = batch["image"], batch["condition"], batch["tissue"].long()
         with autocast(image.device, self.amp):
             context = network.context(batch["context"])
-            prior = network(image, context, condition)
+            prior = network(image, batch["cells"], context, condition)
         loss = F.nll_loss(prior.tissue.clamp_min(1e-6).log(), truth[:, 0]) + self.dice(prior.tissue, truth)
         pair = torch.isfinite(batch["level"])
         if pair.any():
@@ -77,12 +77,13 @@ class PriorStep:
     def _consistent(self, network: AnatomyExtractor, batch: dict[str, Tensor]) -> Tensor:
         image, view, condition = batch["image"], batch["context"], batch["condition"]
         gamma = torch.empty((len(image), 1, 1, 1, 1), device=image.device).uniform_(-0.3, 0.3).exp()
-        stained, stained_view = (v.sign() * v.abs() ** gamma for v in (image, view))
+        stained, stained_view, stained_cells = (v.sign() * v.abs() ** gamma for v in (image, view, batch["cells"]))
         axes = [2] if torch.rand(()) < 0.5 else []  # left and right
         with autocast(image.device, self.amp):
             with torch.no_grad():
-                target = self.teacher(batch["label"], self.teacher.context(view), condition).tissue
-            tissue = network(stained.flip(axes), network.context(stained_view), condition).tissue.flip(axes)
+                target = self.teacher(batch["label"], batch["cells"], self.teacher.context(view), condition).tissue
+            seen = stained.flip(axes), stained_cells.flip(axes), network.context(stained_view), condition
+            tissue = network(*seen).tissue.flip(axes)
         return -(target * tissue.clamp_min(1e-6).log()).sum(1).mean()
 
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from ..simulation.protocol import MODALITIES, expected_signals
 from ..simulation.tissues import CLASSES, GROUPS
-from .context import ContextEncoder, coarse_view
+from .context import ContextEncoder, SurroundEncoder, coarse_view
 from .denoiser import UNet
 from .latent import HaarLatent
 
@@ -26,13 +26,14 @@ class AnatomyPrior(NamedTuple):
 class AnatomyExtractor(nn.Module):
     """Lightweight network from the input to :class:`AnatomyPrior`.
 
-    The template is the 7 T intensity that is expected under the probabilities, ``level * sum_k m_k i_k``: ``i_k`` is
-    the signal of tissue k at 7 T relative to white matter, one row for T1w and one for T2w, and ``level`` how bright
-    white matter is in this scan, read from the coarse view of the head. No bias field or other map from elsewhere
-    enters.
+    A U-Net looks at the tile; at its coarsest scale joins what a second branch sees in a coarse surround of the tile,
+    since muscle and white matter differ by where they are. The template is the 7 T intensity that is expected under the
+    probabilities, ``level * sum_k m_k i_k``: ``i_k`` is the signal of tissue k at 7 T relative to white matter, one row
+    for T1w and one for T2w, and ``level`` how bright white matter is in this scan, read from the coarse view of the
+    head. No bias field or other map from elsewhere enters.
 
     Args:
-        widths: channels per scale, the finest at half the input's resolution.
+        widths: channels per scale, the finest at half the input's resolution, the coarsest at that of a cell.
         blocks: residual blocks per scale.
         context_size: length of the vector that sums up the head.
     """
@@ -44,10 +45,9 @@ class AnatomyExtractor(nn.Module):
         self.latent = HaarLatent()
         self.context_size = context_size
         self.encoder = ContextEncoder(context_size)
+        self.around = SurroundEncoder(widths[-1])
+        self.embedding = nn.Sequential(nn.Linear(context_size + 6, context_size), nn.SiLU())
         self.trunk = UNet(self.latent.channels, 32, widths, blocks, context_size, norm=True)
-        self.embedding = nn.Sequential(
-            nn.Linear(context_size + 6, 64), nn.SiLU(), nn.Linear(64, context_size), nn.SiLU()
-        )
         self.exit = nn.ConvTranspose3d(32, len(TISSUES), 2, stride=2)
         self.level = nn.Linear(context_size, 1)
         main = [CLASSES.index(group[0]) for group in GROUPS.values()]
@@ -60,17 +60,18 @@ class AnatomyExtractor(nn.Module):
         """What the whole head (B, 1, D, H, W) tells every tile, (B, context_size)."""
         return self.encoder(coarse_view(volume))
 
-    def forward(self, image: Tensor, context: Tensor, condition: Tensor) -> AnatomyPrior:
+    def forward(self, image: Tensor, cells: Tensor, context: Tensor, condition: Tensor) -> AnatomyPrior:
         """Prior of a tile.
 
         Args:
             image: (B, 1, D, H, W), the input on the target grid, normalised; sides multiples of ``self.multiple``.
+            cells: (B, 1, D / CELL + 2 REACH, ...), the tile's part of :func:`bundle.networks.context.surround`.
             context: (B, context_size), of the whole head.
             condition: (B, 6); inputs that are not T2w are taken for T1w.
         """
         embedding = self.embedding(torch.cat([context, condition.to(context.dtype)], dim=1))
-        logits = self.exit(F.silu(self.trunk(self.latent.encode(image), embedding, None)))
-        tissue = torch.softmax(logits.float(), dim=1)
+        features = self.trunk(self.latent.encode(image), embedding, None, self.around(cells))
+        tissue = torch.softmax(self.exit(F.silu(features)).float(), dim=1)
         return AnatomyPrior(self.template(tissue, context, condition)[0], tissue)
 
     def template(self, tissue: Tensor, context: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:

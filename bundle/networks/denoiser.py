@@ -45,17 +45,22 @@ class UNet(nn.Module):
         nn.init.zeros_(self.exit.weight)
         nn.init.zeros_(self.exit.bias)
 
-    def unet(self, x: Tensor, embedding: Tensor, modulation: list[Tensor] | None) -> Tensor:
+    def unet(
+        self, x: Tensor, embedding: Tensor, modulation: list[Tensor] | None, coarse: Tensor | None = None
+    ) -> Tensor:
         """``x`` (B, channels, d, h, w), sides multiples of ``2 ** (len(widths) - 1)``, to (B, out_channels, d, h, w).
 
         Args:
             x: input.
             embedding: (B, embedding_size).
             modulation: one (B, 2 * width, ...) map of scale and shift per scale, finest first, or None.
+            coarse: (B, widths[-1], ...), added at the coarsest scale, or None.
         """
         h = self.entry(x)
         skips: list[Tensor] = []
         for scale, blocks in enumerate(self.enter):
+            if coarse is not None and scale == len(self.down):
+                h = h + coarse
             for block in blocks:
                 h = block(h, embedding, None if modulation is None else modulation[scale])
             skips.append(h)
@@ -70,9 +75,11 @@ class UNet(nn.Module):
                 h = block(h, embedding, None if modulation is None else modulation[scale])
         return self.exit(h)
 
-    def forward(self, x: Tensor, embedding: Tensor, modulation: list[Tensor] | None) -> Tensor:
+    def forward(
+        self, x: Tensor, embedding: Tensor, modulation: list[Tensor] | None = None, coarse: Tensor | None = None
+    ) -> Tensor:
         """Same as :meth:`unet`."""
-        return self.unet(x, embedding, modulation)
+        return self.unet(x, embedding, modulation, coarse)
 
 
 class Denoiser(UNet):

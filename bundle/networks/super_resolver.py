@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ..diffusion import clean_from_prediction, sampling_times, start_time, step
 from .anatomy import TISSUES, AnatomyExtractor
-from .context import coarse_view
+from .context import coarse_view, surround
 from .denoiser import Denoiser
 from .latent import LATENTS
 from .modulation import IntensityModulator
@@ -129,12 +129,15 @@ class SuperResolver(nn.Module):
         return torch.cat(parts, dim=1)
 
     @torch.jit.export
-    def guidance(self, tile: Tensor, context: Tensor, condition: Tensor) -> tuple[Tensor | None, list[Tensor] | None]:
+    def guidance(
+        self, tile: Tensor, cells: Tensor | None, context: Tensor, condition: Tensor
+    ) -> tuple[Tensor | None, list[Tensor] | None]:
         """Prior (B, n, d, h, w), at the latent's size, and modulation maps of a tile: the same for every step."""
         prior: Tensor | None = None
         maps: list[Tensor] | None = None
         if self.anatomy is not None:
-            template, tissue = self.anatomy(tile, context[:, : self.split], condition)
+            cells = surround(tile) if cells is None else cells
+            template, tissue = self.anatomy(tile, cells, context[:, : self.split], condition)
             prior = torch.cat([self.latent.encode(template.to(tile.dtype)), F.avg_pool3d(tissue, 2).to(tile.dtype)], 1)
             if self.training:
                 keep = torch.rand(prior.shape[0], 1, 1, 1, 1, device=prior.device) >= self.prior_dropout
@@ -144,9 +147,17 @@ class SuperResolver(nn.Module):
         return prior, maps
 
     @torch.jit.export
-    def predict(self, tile: Tensor, noisy: Tensor, t: Tensor, context: Tensor, condition: Tensor) -> Tensor:
-        """What the denoiser says of a tile of ``low_res``, (B, 1, D, H, W), and its noisy latent, half the size."""
-        prior, maps = self.guidance(tile, context, condition)
+    def predict(
+        self,
+        tile: Tensor,
+        noisy: Tensor,
+        t: Tensor,
+        context: Tensor,
+        condition: Tensor,
+        cells: Tensor | None = None,
+    ) -> Tensor:
+        """What the denoiser says of a tile and its noisy latent, (B, 8, D/2, H/2, W/2); see :meth:`sample`."""
+        prior, maps = self.guidance(tile, cells, context, condition)
         return self.denoiser(noisy, self.latent.encode(tile), t, condition, prior, maps)
 
     @torch.jit.export
@@ -155,7 +166,15 @@ class SuperResolver(nn.Module):
         return clean_from_prediction(self.prediction, noisy, output, t)
 
     @torch.jit.export
-    def sample(self, tile: Tensor, context: Tensor, noise: Tensor, condition: Tensor, steps: int) -> Tensor:
+    def sample(
+        self,
+        tile: Tensor,
+        context: Tensor,
+        noise: Tensor,
+        condition: Tensor,
+        steps: int,
+        cells: Tensor | None = None,
+    ) -> Tensor:
         """Super-resolve a tile in ``steps`` denoising steps from ``noise`` at t = 1 (zero noise: the mean).
 
         Args:
@@ -164,10 +183,11 @@ class SuperResolver(nn.Module):
             noise: (B, 8, D/2, H/2, W/2).
             condition: (B, 6).
             steps: 1 or more.
+            cells: the tile's part of :func:`bundle.networks.context.surround`; None where the tile is the whole.
         """
         times = sampling_times(steps, start_time(self.prediction))
         latent = self.latent.encode(tile)
-        prior, maps = self.guidance(tile, context, condition)
+        prior, maps = self.guidance(tile, cells, context, condition)
         z = noise
         for i in range(steps):
             t = torch.full([tile.shape[0]], times[i], device=tile.device)
@@ -187,4 +207,4 @@ class SuperResolver(nn.Module):
         tile = F.pad(image, padding, mode="replicate")
         condition = self.default_condition[None].expand(image.shape[0], -1)
         noise = torch.zeros_like(self.latent.encode(tile))
-        return self.sample(tile, self.context(tile), noise, condition, 1)[:, :, :d, :h, :w]
+        return self.sample(tile, self.context(tile), noise, condition, 1, None)[:, :, :d, :h, :w]

@@ -1,0 +1,47 @@
+import json
+import shutil
+
+import pytest
+import torch
+from data import ROOT, head, save, small_network
+
+from bundle import job
+from bundle.errors import InputError
+
+
+@pytest.fixture
+def bundle(tmp_path, monkeypatch):
+    """A bundle whose model is a small one, its network defined in an overlay."""
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "models").mkdir()
+    shutil.copy(ROOT / "configs" / "inference.json", tmp_path / "configs")
+    definition = {"_target_": "bundle.networks.super_resolver.SuperResolver", "size": "small", "modulation": True}
+    (tmp_path / "configs" / "model_tiny.json").write_text(json.dumps({"network_def": definition}))
+    torch.save(small_network(modulation=True).state_dict(), tmp_path / "models" / "model_tiny.pt")
+    monkeypatch.setattr(job, "ROOT", tmp_path)
+    return tmp_path
+
+
+def test_a_model_is_what_its_overlay_says(bundle):
+    network, path = job.load_model("tiny")
+    assert network.modulator is not None and path == bundle / "models" / "model_tiny.pt" and not network.training
+    with pytest.raises(InputError, match="--model huge: no .*model_huge.json"):
+        job.load_model("huge")
+    with pytest.raises(InputError, match="model.pt: no such file"):
+        job.load_model()
+
+
+def test_calibration_is_saved_with_the_weights_and_covers_the_errors_it_was_made_on(bundle, capsys):
+    pytest.importorskip("matplotlib")
+    save(bundle / "a_T1w.nii.gz", head((36, 36, 36)))
+    listing = bundle / "list.json"
+    listing.write_text(json.dumps({"validation": [{"image": "a_T1w.nii.gz"}], "other": [{"image": "a_T1w.nii.gz"}]}))
+    words = (str(listing), bundle / "out")
+    job.uncertainty(*words, "validation", str(bundle), 2, "tiny", True)
+    assert "spread multiplied by" in capsys.readouterr().out
+    scale = job.load_model("tiny")[0].spread_scale
+    assert float(scale[0, 1]) != 1 and float(scale[1, 1]) == 1
+    job.uncertainty(*words, "validation,other", str(bundle), 2, "tiny", False)
+    rows = json.loads((bundle / "out" / "uncertainty.json").read_text())["rows"]
+    assert len(rows) == 2 and rows[0]["coverage"]["0.9"] == pytest.approx(0.9, abs=0.01)
+    assert torch.equal(job.load_model("tiny")[0].spread_scale, scale)
