@@ -112,7 +112,7 @@ class Commands:
             protocols: of A (1 % noise), B (3 %), C (another point-spread function).
             factors: list of three whole numbers each.
             regression: weights of the same network trained as plain regression, for a row of its own.
-            model: name of another network, such as `teacher` (configs/model_teacher.json).
+            model: name of another network, such as `teacher` (configs/model_teacher.json), for rows of its own.
             device: cpu or cuda.
         """
         from .job import evaluate

@@ -5,6 +5,7 @@ Label maps stand for pairs of 1.5 T and 7 T: the simulated low field is degraded
 
 import csv
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -94,7 +95,9 @@ def make_simulated_case(path: str | Path, modality: str, protocol: str, factors:
 
     The shading of the input stays in the truth, since nothing in a single scan tells it from anatomy for sure.
     """
-    (_, classes, affine), random = next(read_maps(str(path))), np.random.RandomState([seed, MODALITIES.index(modality)])
+    person = zlib.crc32(Path(path).name.encode())  # every map gets a shape, tissue and scanner of its own
+    random = np.random.RandomState([seed, MODALITIES.index(modality), person])
+    _, classes, affine = next(read_maps(str(path)))
     parameters = draw(random, modality, 1.5, 7.0)
     parameters |= {"profile": ["gaussian"] * 3, "width": [1.0] * 3, "truncation": [1.0] * 3, "ghost": None, "noise": 0}
     spacing = Grid(tuple(classes.shape), affine).spacing

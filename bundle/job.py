@@ -98,9 +98,10 @@ def evaluate(
     methods = classical_methods()
     if regression is not None:
         methods["regression"] = network_method(load_super_resolver(regression), where)
-    network, name = load_model(model)[0], model or "bundle"
-    methods[f"{name}, not projected"] = network_method(network, where, project=False)
-    methods[name] = network_method(network, where)
+    for name in (None, model) if model else (None,):
+        network = load_model(name)[0]
+        methods[f"{name or 'bundle'}, not projected"] = network_method(network, where, project=False)
+        methods[name or "bundle"] = network_method(network, where)
     print(write_tables(compare(items, methods, protocols, factors), folder))
 
 
