@@ -31,3 +31,13 @@ def test_probabilities_sum_to_one_and_the_template_is_what_they_expect_at_7_tesl
     expected = expected_signals("T2w")[CLASSES.index("CSF")]
     t2 = encode_condition("7T", "T2w", (2, 2, 2))[None]
     assert torch.allclose(network.template(fluid, context, t2)[0], level * expected, rtol=1e-4)
+
+
+def test_training_sees_the_same_probabilities_at_every_other_voxel():
+    torch.manual_seed(0)
+    network, image = AnatomyExtractor().eval(), torch.rand(2, 1, 16, 24, 16)
+    torch.nn.init.normal_(network.trunk.exit.weight)
+    shown = image, surround(image), network.context(image), CONDITION.expand(2, -1)
+    whole, part = network(*shown).tissue, network.tissue_at(torch.tensor([[1, 0, 1], [0, 1, 1]]), *shown)
+    assert torch.allclose(part[0], whole[0, :, 1::2, ::2, 1::2], atol=1e-5)
+    assert torch.allclose(part[1], whole[1, :, ::2, 1::2, 1::2], atol=1e-5)
