@@ -21,7 +21,7 @@ from .geometry import Grid, resample
 from .inferer import SuperResolutionInferer
 from .intensity import fit_intensity, match_linearly, percentiles
 from .io import read_volume, write_json
-from .metrics import data_range, head_mask, psnr, ssim
+from .metrics import data_range, head_mask, histogram_distance, psnr, ssim
 from .modality import modality_by_histogram, modality_by_name
 from .networks.super_resolver import SuperResolver, encode_condition
 from .simulate import read_maps
@@ -40,7 +40,7 @@ PROTOCOLS = {
 # slices are thick: see `tune_back_projection`.
 BACK_PROJECTION = {("A", False): (3, 1.0), ("A", True): (5, 1.0), ("B", False): (1, 0.5), ("B", True): (2, 0.5)}
 CLASSICAL = ("trilinear", "cubic", "IBP")
-COLUMNS = ("volume", "modality", "protocol", "factors", "method", "psnr", "ssim", "seconds")
+COLUMNS = ("volume", "modality", "protocol", "factors", "method", "psnr", "ssim", "histogram", "seconds")
 
 Restorer = Callable[["Case"], Tensor]
 
@@ -191,7 +191,8 @@ def compare(
                 seconds = time.perf_counter() - start
                 if case.contrast == "7T" and name in CLASSICAL:
                     image = match_linearly(image, case.reference, case.mask)
-                quality = [round(f(image, case.reference, case.mask, case.span), 4) for f in (psnr, ssim)]
+                truth = case.reference, case.mask, case.span
+                quality = [round(f(image, *truth), 4) for f in (psnr, ssim, histogram_distance)]
                 shown = "x".join(str(f) for f in case.factors)
                 values = (case.name, case.modality, case.protocol, shown, name, *quality, round(seconds, 3))
                 rows.append(dict(zip(COLUMNS, values, strict=True)))
@@ -220,13 +221,14 @@ def write_tables(rows: Sequence[Mapping], folder: Path) -> str:
 
 
 def markdown(rows: Sequence[Mapping]) -> str:
-    """Rows as a Markdown table: PSNR in dB, SSIM and seconds."""
+    """Rows as a Markdown table: PSNR in dB, SSIM, distance of histograms as a share of the range, and seconds."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
     for row in rows:
         cells = [
             *(str(row[c]) for c in COLUMNS[:5]),
             f"{row['psnr']:.2f}",
             f"{row['ssim']:.4f}",
+            f"{row['histogram']:.4f}",
             f"{row['seconds']:.2f}",
         ]
         lines.append("| " + " | ".join(cells) + " |")

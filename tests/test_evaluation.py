@@ -84,6 +84,13 @@ def test_a_label_map_stands_for_a_low_field_input_and_a_7t_truth(labels, modalit
     assert torch.equal(case.low, again.low) and torch.equal(case.reference, again.reference)
 
 
+def test_every_label_map_draws_a_person_of_its_own(labels, tmp_path):
+    other = tmp_path / "other.nii.gz"
+    other.write_bytes(labels.read_bytes())
+    cases = [make_simulated_case(path, "T1w", "A", (2, 2, 2)) for path in (labels, other)]
+    assert not torch.allclose(cases[0].reference, cases[1].reference, atol=0.05)
+
+
 def test_methods_without_a_network_are_fitted_to_the_7t_truth_before_they_are_compared(labels):
     item = {"image": str(labels), "kind": "label_map"}
     assert [c.modality for c in make_cases(item, ["A"], [(2, 2, 2)])] == ["T1w", "T2w"]

@@ -5,7 +5,7 @@ import torch
 from data import head
 from monai.metrics import SSIMMetric
 
-from bundle.metrics import data_range, dice, head_mask, psnr, ssim
+from bundle.metrics import data_range, dice, head_mask, histogram_distance, psnr, ssim
 
 
 def test_psnr_is_its_formula_and_looks_at_the_mask_only():
@@ -43,3 +43,10 @@ def test_the_range_is_taken_inside_the_mask():
 def test_dice_is_twice_the_overlap_over_the_sum():
     a, b = torch.tensor([1, 1, 1, 0]), torch.tensor([0, 1, 1, 1])
     assert dice(a, b) == pytest.approx(2 * 2 / 6) and dice(a, 1 - a) == 0 and dice(0 * a, 0 * a) == 1
+
+
+def test_the_distance_of_histograms_does_not_care_where_the_voxels_are():
+    reference = torch.rand(20, 20, 20)
+    mask = torch.ones_like(reference, dtype=torch.bool)
+    assert histogram_distance(reference.flip(0), reference, mask, 1.0) == pytest.approx(0, abs=1e-6)
+    assert histogram_distance(reference + 0.3, reference, mask, 2.0) == pytest.approx(0.15, abs=1e-3)
