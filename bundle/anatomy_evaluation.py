@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .demo import template_path
 from .evaluation import Case, make_case, make_simulated_case
-from .geometry import resample
+from .geometry import CanonicalAxes
 from .inferer import AnatomyInferer
 from .intensity import fit_intensity
 from .io import read_volume, write_json
@@ -23,13 +23,13 @@ FACTORS = ((2, 2, 2), (1, 1, 3))
 
 
 def tissue_of(network: AnatomyExtractor, image: Tensor, modality: str) -> Tensor:
-    """Most probable tissue (D, H, W) of a normalised volume (D, H, W)."""
+    """Most probable tissue (D, H, W) of a normalised volume (D, H, W) in canonical axes."""
     condition = encode_condition("input", modality, (1, 1, 1))[None]
     return AnatomyInferer()(image[None, None], network, condition)[0, 0]
 
 
 def _low(network: AnatomyExtractor, case: Case) -> Tensor:
-    return tissue_of(network, resample(case.low, case.reference.shape)[0, 0], case.modality)
+    return case.axes.leave(tissue_of(network, case.interpolated[0, 0], case.modality))
 
 
 def _row(what: str, modality: str, factors: Iterable[int], found: Tensor, truth: Tensor) -> dict:
@@ -54,7 +54,7 @@ def on_real(network: AnatomyExtractor, items: Iterable[Mapping], protocol: str =
     for item in items:
         for factors in FACTORS:
             case = make_case(item["image"], protocol, factors)
-            whole = tissue_of(network, case.reference, case.modality)
+            whole = case.axes.leave(tissue_of(network, case.axes.enter(case.reference), case.modality))
             rows.append(_row(case.name, case.modality, factors, _low(network, case), whole))
     return rows
 
@@ -62,8 +62,10 @@ def on_real(network: AnatomyExtractor, items: Iterable[Mapping], protocol: str =
 def on_template(network: AnatomyExtractor) -> dict[str, float]:
     """Dice of grey and white matter with the tissue maps of the MNI152 template that the package nilearn ships."""
     path = template_path()
-    volume = read_volume(path).as_tensor()[0]
-    found = tissue_of(network, fit_intensity(volume, str(path)).normalise(volume), "T1w")
+    volume = read_volume(path)
+    axes, plain = CanonicalAxes.of(volume.affine.numpy()), volume.as_tensor()[0]
+    normalised = fit_intensity(plain, str(path)).normalise(plain)
+    found = axes.leave(tissue_of(network, axes.enter(normalised), "T1w"))
     masks = {
         name: torch.isin(found, torch.tensor([TISSUES.index(t) for t in tissues]))
         for name, tissues in (

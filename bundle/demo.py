@@ -7,11 +7,10 @@ import numpy as np
 from torch import Tensor
 
 from .errors import InputError
-from .evaluation import Case, classical_methods, make_case, markdown
+from .evaluation import Case, classical_methods, make_case, markdown, row_of
 from .geometry import Grid, target_grid
 from .io import prepare_output, read_volume, write_json, write_volume
 from .job import enhance
-from .metrics import psnr, ssim
 
 FACTORS = (2, 2, 2)
 
@@ -42,12 +41,12 @@ def demo(folder: Path) -> None:
     for name, method in classical_methods().items():
         start = time.perf_counter()
         images[name] = method(case)[0, 0]
-        rows.append(_row(case, name, images[name], time.perf_counter() - start))
+        rows.append(row_of(case, name, images[name], time.perf_counter() - start))
     start = time.perf_counter()
     enhance(str(source), str(folder), contrast="input", overwrite=True)
     seconds = time.perf_counter() - start
     images["bundle"] = read_volume(folder / "input_T1w_desc-superres.nii.gz").as_tensor()[0]
-    rows.append(_row(case, "bundle", images["bundle"], seconds))
+    rows.append(row_of(case, "bundle", images["bundle"], seconds))
     enhance(str(source), str(folder / "7T"), contrast="7T", overwrite=True)
     images["7T"] = read_volume(folder / "7T" / "input_T1w_desc-superres.nii.gz").as_tensor()[0]
     write_json(folder / "demo.json", {"rows": rows})
@@ -55,22 +54,6 @@ def demo(folder: Path) -> None:
     print("\n" + markdown(rows))
     print("\nThe bundle's seconds go from file to file. The table is of contrast input, for which there is a truth; 7T")
     print(f"is beside it in the picture. Look at {folder / 'demo.png'}")
-
-
-def _row(case: Case, name: str, image: Tensor, seconds: float) -> dict:
-    quality = {
-        "psnr": psnr(image, case.reference, case.mask, case.span),
-        "ssim": ssim(image, case.reference, case.mask, case.span),
-    }
-    factors = "x".join(map(str, case.factors))
-    head = {
-        "volume": "MNI152",
-        "modality": case.modality,
-        "protocol": case.protocol,
-        "factors": factors,
-        "method": name,
-    }
-    return {**head, **quality, "seconds": seconds}
 
 
 def draw(case: Case, images: dict[str, Tensor], rows: list[dict], path: Path) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .consistency import back_project, default_operator, project_back
-from .geometry import Grid, resample
+from .geometry import CanonicalAxes, Grid, resample
 from .inferer import SuperResolutionInferer
 from .intensity import fit_intensity, match_linearly, percentiles
 from .io import read_volume, write_json
@@ -50,7 +50,7 @@ class Case(NamedTuple):
 
     Where ``contrast`` is 7T the truth has another contrast than the input; methods without a network are then fitted to
     it linearly, inside the mask, before they are compared. ``tissue`` (D, H, W) uint8 is the true tissue group of a
-    simulated head.
+    simulated head. All are in the axes of the file; ``axes`` turns them.
     """
 
     name: str
@@ -61,13 +61,25 @@ class Case(NamedTuple):
     reference: Tensor
     mask: Tensor
     span: float
+    axes: CanonicalAxes
     contrast: str = "input"
     tissue: Tensor | None = None
 
     @property
     def condition(self) -> Tensor:
-        """Condition of the network, (1, 6)."""
-        return encode_condition(self.contrast, self.modality, self.factors)[None]
+        """Condition of the network, (1, 6), for canonical axes."""
+        return encode_condition(self.contrast, self.modality, [self.factors[i] for i in self.axes.order])[None]
+
+    @property
+    def interpolated(self) -> Tensor:
+        """What a network is given: ``low`` on the grid of the reference, in canonical axes, (1, 1, ...)."""
+        return self.axes.enter(resample(self.low, self.reference.shape))
+
+    def quality(self, image: Tensor) -> dict[str, float]:
+        """PSNR, SSIM and distance of histograms of a result (D, H, W)."""
+        truth = self.reference, self.mask, self.span
+        measures = {"psnr": psnr, "ssim": ssim, "histogram": histogram_distance}
+        return {name: round(measure(image, *truth), 4) for name, measure in measures.items()}
 
 
 def make_case(path: str | Path, protocol: str, factors: Sequence[int], seed: int = 0) -> Case:
@@ -86,8 +98,9 @@ def make_case(path: str | Path, protocol: str, factors: Sequence[int], seed: int
     intensity = fit_intensity(low, str(path))
     reference = intensity.normalise(sharp)
     mask = head_mask(reference)
-    span = data_range(reference, mask)
-    return Case(Path(path).name, modality, protocol, tuple(factors), intensity.normalise(low), reference, mask, span)
+    normalised, span = intensity.normalise(low), data_range(reference, mask)
+    axes = CanonicalAxes.of(volume.affine.numpy())
+    return Case(Path(path).name, modality, protocol, tuple(factors), normalised, reference, mask, span, axes)
 
 
 def make_simulated_case(path: str | Path, modality: str, protocol: str, factors: Sequence[int], seed: int = 0) -> Case:
@@ -113,8 +126,8 @@ def make_simulated_case(path: str | Path, modality: str, protocol: str, factors:
     reference = intensity.normalise(reference)
     mask = head_mask(reference)
     normalised, span = intensity.normalise(low), data_range(reference, mask)
-    tissue = main_group(fine)[tuple(whole)]
-    return Case(Path(path).name, modality, protocol, tuple(factors), normalised, reference, mask, span, "7T", tissue)
+    case = Path(path).name, modality, protocol, tuple(factors), normalised, reference, mask, span
+    return Case(*case, CanonicalAxes.of(affine), "7T", main_group(fine)[tuple(whole)])
 
 
 def main_group(fine: Tensor) -> Tensor:
@@ -152,10 +165,9 @@ def network_method(
     run = SuperResolutionInferer(**inferer)
 
     def restore(case: Case) -> Tensor:
-        low = case.low.to(device)
-        result = run(resample(low, case.reference.shape), network, case.condition.to(device))
+        result = case.axes.leave(run(case.interpolated.to(device), network, case.condition.to(device)))
         if project and case.contrast == "input":
-            result[:, :1] = project_back(result[:, :1], low, _operator(case))
+            result[:, :1] = project_back(result[:, :1], case.low.to(device), _operator(case))
         return (result if spread else result[:, :1]).cpu()
 
     return restore
@@ -191,12 +203,15 @@ def compare(
                 seconds = time.perf_counter() - start
                 if case.contrast == "7T" and name in CLASSICAL:
                     image = match_linearly(image, case.reference, case.mask)
-                truth = case.reference, case.mask, case.span
-                quality = [round(f(image, *truth), 4) for f in (psnr, ssim, histogram_distance)]
-                shown = "x".join(str(f) for f in case.factors)
-                values = (case.name, case.modality, case.protocol, shown, name, *quality, round(seconds, 3))
-                rows.append(dict(zip(COLUMNS, values, strict=True)))
+                rows.append(row_of(case, name, image, seconds))
     return rows
+
+
+def row_of(case: Case, method: str, image: Tensor, seconds: float) -> dict:
+    """What a table says of one result (D, H, W): the keys of :data:`COLUMNS`."""
+    factors = "x".join(str(f) for f in case.factors)
+    head = (case.name, case.modality, case.protocol, factors, method)
+    return dict(zip(COLUMNS, (*head, *case.quality(image).values(), round(seconds, 3)), strict=True))
 
 
 def tune_back_projection(path: str | Path, protocol: str, factors: Sequence[int]) -> tuple[int, float]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+import nibabel as nib
 import numpy as np
 import torch
 from torch import Tensor
@@ -32,6 +33,32 @@ class Grid(NamedTuple):
     def spacing(self) -> tuple[float, float, float]:
         """Voxel size per axis in mm."""
         return tuple(float(s) for s in np.linalg.norm(np.asarray(self.affine)[:3, :3], axis=0))
+
+
+class CanonicalAxes(NamedTuple):
+    """How a file's axes turn into right, anterior, superior: ``order`` of the axes, then ``flips`` of the new ones."""
+
+    order: tuple[int, int, int]
+    flips: tuple[int, ...]
+
+    @classmethod
+    def of(cls, affine: np.ndarray) -> "CanonicalAxes":
+        """Those of a 4x4 affine: every axis goes to the direction it is nearest to."""
+        codes = nib.io_orientation(np.asarray(affine))
+        order = tuple(int(i) for i in np.argsort(codes[:, 0]))
+        return cls(order, tuple(axis for axis, i in enumerate(order) if codes[i, 1] < 0))
+
+    def enter(self, volume: Tensor) -> Tensor:
+        """``(..., D, H, W)`` from the file's axes to canonical ones."""
+        lead = volume.ndim - 3
+        turned = volume.permute(*range(lead), *(lead + axis for axis in self.order))
+        return turned.flip([lead + axis for axis in self.flips])
+
+    def leave(self, volume: Tensor) -> Tensor:
+        """The way back of :meth:`enter`."""
+        lead = volume.ndim - 3
+        turned = volume.flip([lead + axis for axis in self.flips])
+        return turned.permute(*range(lead), *(lead + self.order.index(axis) for axis in range(3)))
 
 
 def check_grid(shape: Sequence[int], affine: np.ndarray, name: str) -> None:

@@ -60,6 +60,7 @@ class SuperResolutionInferer(Inferer):
         network: torch.nn.Module,
         condition: Tensor | None = None,
         context: Tensor | None = None,
+        cells: Tensor | None = None,
     ) -> Tensor:
         """Super-resolve ``inputs``.
 
@@ -68,6 +69,7 @@ class SuperResolutionInferer(Inferer):
             network: a :class:`bundle.networks.super_resolver.SuperResolver`, scripted or not.
             condition: (B, 6), or None for the network's default.
             context: coarse view of the head (B, 1, d, h, w) that ``inputs`` is a part of; None where it is the whole.
+            cells: surround of that part, see :func:`bundle.networks.context.surround`; None where it is the whole.
 
         Returns:
             (B, 1, D, H, W), or (B, 2, D, H, W) when ``samples > 1``: the mean, and the uncertainty, a
@@ -80,7 +82,8 @@ class SuperResolutionInferer(Inferer):
         if condition is None:
             condition = network.default_condition[None].expand(image.shape[0], -1)
         context = network.context(image if context is None else context.to(image))
-        draw = _Draw(self, network, volume, context, torch.as_tensor(condition).to(image))
+        cells = surround(volume) if cells is None else torch.as_tensor(cells).to(volume)
+        draw = _Draw(self, network, volume, context, cells, torch.as_tensor(condition).to(image))
         pred = self._combine(draw)[(..., *(slice(n) for n in shape))]
         return MetaTensor(pred, meta=inputs.meta) if isinstance(inputs, MetaTensor) else pred
 
@@ -127,7 +130,12 @@ class AnatomyInferer(Inferer):
 
     @torch.no_grad()
     def __call__(
-        self, inputs: Tensor, network: torch.nn.Module, condition: Tensor, context: Tensor | None = None
+        self,
+        inputs: Tensor,
+        network: torch.nn.Module,
+        condition: Tensor,
+        context: Tensor | None = None,
+        cells: Tensor | None = None,
     ) -> Tensor:
         """Label ``inputs``.
 
@@ -136,6 +144,7 @@ class AnatomyInferer(Inferer):
             network: a :class:`bundle.networks.anatomy.AnatomyExtractor`.
             condition: (B, 6).
             context: coarse view of the head that ``inputs`` is a part of; None where it is the whole.
+            cells: surround of that part; None where it is the whole.
 
         Returns:
             (B, 1, D, H, W) uint8, index into ``TISSUES``.
@@ -144,7 +153,7 @@ class AnatomyInferer(Inferer):
         shape, m = image.shape[2:], network.multiple
         volume = F.pad(image, [v for n in reversed(shape) for v in (0, -n % m)], mode="replicate")
         result = torch.zeros(volume.shape, dtype=torch.uint8, device=image.device)
-        cells = surround(volume)
+        cells = surround(volume) if cells is None else torch.as_tensor(cells).to(volume)
         with autocast(image.device, self.amp):
             vector = network.context(image if context is None else torch.as_tensor(context).to(image))
             for tile in tile_slices(tuple(volume.shape[2:]), self.tile, self.overlap):
@@ -167,11 +176,11 @@ class _Draw:
         network: torch.nn.Module,
         volume: Tensor,
         context: Tensor,
+        cells: Tensor,
         condition: Tensor,
     ) -> None:
         self.inferer, self.network, self.context, self.condition = inferer, network, context, condition
-        self.volume = volume
-        self.cells = surround(volume)
+        self.volume, self.cells = volume, cells
         self.tile = inferer.tiles(tuple(volume.shape[2:]), volume.device, network.bytes_per_voxel)
 
     def __call__(self, seed: int | None, steps: int) -> Tensor:

@@ -79,4 +79,4 @@ def test_validation_batches_hold_the_tissue_and_the_head():
     batch = _batch()
     image, label, _, extra = PrepareLabels()(batch, torch.device("cpu"))
     assert torch.equal(image, batch["image"]) and torch.equal(label, batch["tissue"])
-    assert set(extra) == {"condition", "context"}
+    assert set(extra) == {"condition", "context", "cells"}

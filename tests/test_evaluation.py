@@ -55,6 +55,19 @@ def test_a_network_that_adds_nothing_scores_like_cubic_and_projection_helps(path
     assert rows["trilinear"] < rows["cubic"] < rows["IBP"] and rows["net True"] > rows["cubic"]
 
 
+def test_the_network_sees_canonical_axes_whatever_those_of_the_file_are(tmp_path):
+    volume = head((32, 40, 48))
+    turned = np.diag([1.0, -1.0, 1.0, 1.0])[[2, 0, 1, 3]]  # axes of the file: anterior, inferior, right
+    cases = [
+        make_case(save(tmp_path / "a_T1w.nii.gz", volume.transpose(1, 2, 0)[:, ::-1], turned), "A", (2, 1, 3)),
+        make_case(save(tmp_path / "b_T1w.nii.gz", volume), "A", (3, 2, 1)),
+    ]
+    assert cases[0].axes != cases[1].axes and torch.equal(cases[0].condition, cases[1].condition)
+    assert torch.allclose(cases[0].interpolated, cases[1].interpolated, atol=0.15)  # but for the noise
+    restored = network_method(SuperResolver("small"), torch.device("cpu"), amp=False)(cases[0])
+    assert restored.shape[2:] == cases[0].reference.shape
+
+
 def test_tables_are_written_as_csv_json_and_markdown(path, tmp_path):
     rows = compare([{"image": path}], classical_methods(), ["A", "C"], [(1, 1, 3)])
     text = write_tables(rows, tmp_path)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from bundle.errors import InputError
 from bundle.geometry import (
+    CanonicalAxes,
     Grid,
     apply_axes,
     check_grid,
@@ -117,3 +118,14 @@ def test_axes_are_applied_to_the_right_dimensions():
 
 def test_resample_gives_the_shape_asked_for():
     assert resample(torch.zeros(1, 1, 16, 17, 18), (33, 17, 9)).shape == (1, 1, 33, 17, 9)
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR", "SLA"])
+def test_axes_turn_to_canonical_ones_and_back_as_nibabel_does(codes):
+    volume = torch.rand(2, 4, 5, 6)
+    turn = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(codes))
+    affine = np.eye(4) @ nib.orientations.inv_ornt_aff(turn, (4, 5, 6))
+    axes = CanonicalAxes.of(affine)
+    expected = nib.as_closest_canonical(nib.Nifti1Image(volume[0].numpy(), affine)).get_fdata()
+    entered = axes.enter(volume)
+    assert np.allclose(entered[0].numpy(), expected) and torch.equal(axes.leave(entered), volume)

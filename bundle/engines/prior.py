@@ -109,6 +109,6 @@ class PrepareLabels(PrepareBatch):
     def __call__(
         self, batchdata: dict[str, Tensor], device: torch.device, non_blocking: bool = False, **kwargs: object
     ) -> tuple:
-        """Image, label, no positional and two keyword arguments of the inferer."""
+        """Image, label, no positional and three keyword arguments of the inferer."""
         data = {k: torch.as_tensor(batchdata[k]).to(device, non_blocking=non_blocking) for k in _KEYS}
-        return data["image"], data["tissue"], (), {"condition": data["condition"], "context": data["context"]}
+        return data["image"], data["tissue"], (), {k: data[k] for k in ("condition", "context", "cells")}
