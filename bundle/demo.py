@@ -31,7 +31,7 @@ def template_path() -> Path:
 def demo(folder: Path) -> None:
     """Write ``input_T1w.nii.gz``, both results with their sidecars, ``demo.json`` and ``demo.png``; print the table."""
     folder = prepare_output(folder)
-    case = make_case(template_path(), "A", FACTORS)
+    case = make_case(template_path(), "A", FACTORS)._replace(name="MNI152")
     source = folder / "input_T1w.nii.gz"
     sharp = Grid(tuple(case.reference.shape), read_volume(template_path()).affine.numpy())
     grid = target_grid(sharp, [2.0, 2.0, 2.0])

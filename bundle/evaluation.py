@@ -8,6 +8,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,13 +111,14 @@ def make_simulated_case(path: str | Path, modality: str, protocol: str, factors:
     """
     person = zlib.crc32(Path(path).name.encode())  # every map gets a shape, tissue and scanner of its own
     random = np.random.RandomState([seed, MODALITIES.index(modality), person])
-    _, classes, affine = next(read_maps(str(path)))
+    prepared, affine = _prepared(str(path))
     parameters = draw(random, modality, 1.5, 7.0)
     parameters |= {"profile": ["gaussian"] * 3, "width": [1.0] * 3, "truncation": [1.0] * 3, "ghost": None, "noise": 0}
-    spacing = Grid(tuple(classes.shape), affine).spacing
-    fine = deform(prepare_map(classes, spacing), draw_shape(random), [s / 2 for s in spacing])
-    views = Acquisition()(torch.stack(render(fine, parameters, [s / 2 for s in spacing])), classes.shape)
-    low_shape = [n // f for n, f in zip(classes.shape, factors, strict=True)]
+    shape = tuple(n // 2 for n in prepared.shape)
+    spacing = [s / 2 for s in Grid(shape, affine).spacing]
+    fine = deform(prepared, draw_shape(random), spacing)
+    views = Acquisition()(torch.stack(render(fine, parameters, spacing)), shape)
+    low_shape = [n // f for n, f in zip(shape, factors, strict=True)]
     whole = [slice(n * f) for n, f in zip(low_shape, factors, strict=True)]
     sharp, reference = views[:, *whole] * bias_field([s.stop for s in whole], torch.tensor(parameters["bias"]).float())
     low_end, high_end = percentiles(sharp, (0.1, 99.9))
@@ -128,6 +130,13 @@ def make_simulated_case(path: str | Path, modality: str, protocol: str, factors:
     normalised, span = intensity.normalise(low), data_range(reference, mask)
     case = Path(path).name, modality, protocol, tuple(factors), normalised, reference, mask, span
     return Case(*case, CanonicalAxes.of(affine), "7T", main_group(fine)[tuple(whole)])
+
+
+@lru_cache(maxsize=1)
+def _prepared(path: str) -> tuple[Tensor, np.ndarray]:
+    """A label map in voxels half as large, and its affine; kept, since several cases are made of it."""
+    _, classes, affine = next(read_maps(path))
+    return prepare_map(classes, Grid(tuple(classes.shape), affine).spacing), affine
 
 
 def main_group(fine: Tensor) -> Tensor:
