@@ -48,48 +48,62 @@ class PriorStep:
         network = engine.network.train()
         batch = {k: torch.as_tensor(batch[k]).to(engine.state.device) for k in _KEYS}
         known = (batch["tissue"] != UNKNOWN).all((1, 2, 3, 4))
-        engine.optimizer.zero_grad(set_to_none=True)
-        loss = torch.zeros((), device=engine.state.device)
-        if known.any():
-            loss = loss + self._supervised(network, {k: v[known] for k, v in batch.items()})
         begin, end = self.ramp
         weight = self.consistency * min(1.0, max(0.0, (engine.state.iteration - begin) / (end - begin)))
-        if not known.all() and weight > 0:
-            loss = loss + weight * self._consistent(network, {k: v[~known] for k, v in batch.items()})
-        if loss.requires_grad:
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), self.clip)
-            engine.optimizer.step()
+        if weight == 0:
+            batch, known = {k: v[known] for k, v in batch.items()}, known[known]
+        if len(known) == 0:
+            return {CommonKeys.LOSS: 0.0}
+        engine.optimizer.zero_grad(set_to_none=True)
+        shown, mirrored = _disguise(batch, ~known)
+        corners = _corners(shown["image"])
+        with autocast(engine.state.device, self.amp):  # all in one pass: batch normalisation has to see both kinds
+            context = network.context(shown["context"])
+            tissue = network.tissue_at(corners, shown["image"], shown["cells"], context, shown["condition"])
+        loss = torch.zeros((), device=engine.state.device)
+        if known.any():
+            rows = {k: v[known] for k, v in batch.items()}
+            loss = loss + self._supervised(network, rows, tissue[known], context[known].float(), corners[known])
+        if not known.all():
+            rows = {k: v[~known] for k, v in batch.items()}
+            loss = loss + weight * self._consistent(rows, tissue[~known], corners[~known], mirrored)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), self.clip)
+        engine.optimizer.step()
         return {CommonKeys.LOSS: loss.item()}
 
-    def _supervised(self, network: AnatomyExtractor, batch: dict[str, Tensor]) -> Tensor:
-        image, condition = batch["image"], batch["condition"]
-        corners = _corners(image)
+    def _supervised(
+        self, network: AnatomyExtractor, batch: dict[str, Tensor], tissue: Tensor, context: Tensor, corners: Tensor
+    ) -> Tensor:
         truth, label = (_every_other(batch[k], corners) for k in ("tissue", "label"))
-        with autocast(image.device, self.amp):
-            context = network.context(batch["context"])
-            tissue = network.tissue_at(corners, image, batch["cells"], context, condition)
         loss = F.nll_loss(tissue.clamp_min(1e-6).log(), truth[:, 0].long()) + self.dice(tissue, truth)
         pair = torch.isfinite(batch["level"])
         if pair.any():
-            template, level = network.template(tissue.detach(), context.float(), condition)
+            template, level = network.template(tissue.detach(), context, batch["condition"])
             error = (template - label)[pair].square().mean()
             loss = loss + error + (level[pair, 0].log() - batch["level"][pair].log()).square().mean()
         return loss
 
-    def _consistent(self, network: AnatomyExtractor, batch: dict[str, Tensor]) -> Tensor:
-        image, view, condition = batch["image"], batch["context"], batch["condition"]
-        gamma = torch.empty((len(image), 1, 1, 1, 1), device=image.device).uniform_(-0.3, 0.3).exp()
-        stained, stained_view, stained_cells = (v.sign() * v.abs() ** gamma for v in (image, view, batch["cells"]))
-        corners = _corners(image)
-        mirrored, axes = (corners, []) if torch.rand(()) < 0.5 else (corners ^ corners.new_tensor([1, 0, 0]), [2])
-        with autocast(image.device, self.amp):
-            with torch.no_grad():
-                shown = batch["label"], batch["cells"], self.teacher.context(view), condition
-                target = self.teacher.tissue_at(corners, *shown)
-            shown = stained.flip(axes), stained_cells.flip(axes), network.context(stained_view), condition
-            tissue = network.tissue_at(mirrored, *shown).flip(axes)
+    def _consistent(self, batch: dict[str, Tensor], tissue: Tensor, corners: Tensor, mirrored: bool) -> Tensor:
+        if mirrored:
+            tissue, corners = tissue.flip(2), corners ^ corners.new_tensor([1, 0, 0])
+        with torch.no_grad(), autocast(tissue.device, self.amp):
+            context = self.teacher.context(batch["context"])
+            target = self.teacher.tissue_at(corners, batch["label"], batch["cells"], context, batch["condition"])
         return -(target * tissue.clamp_min(1e-6).log()).sum(1).mean()
+
+
+def _disguise(batch: dict[str, Tensor], rows: Tensor) -> tuple[dict[str, Tensor], bool]:
+    """The batch with another contrast in some rows, and their left and right mirrored half the time, and whether."""
+    mirrored = bool(torch.rand(()) < 0.5)
+    gamma = torch.empty((int(rows.sum()), 1, 1, 1, 1), device=rows.device).uniform_(-0.3, 0.3).exp()
+    shown = dict(batch)
+    for key in ("image", "context", "cells"):
+        volumes = batch[key][rows]
+        volumes = volumes.sign() * volumes.abs() ** gamma
+        shown[key] = batch[key].clone()
+        shown[key][rows] = volumes.flip(2) if mirrored and key != "context" else volumes
+    return shown, mirrored
 
 
 def _corners(volumes: Tensor) -> Tensor:
