@@ -19,7 +19,8 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; the weights belong there, they come with the repository") from error
+        message = "no such file; the weights belong there, trained or as they come with the repository"
+        raise InputError(f"{path}: {message}") from error
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise InputError(f"{path}: these are not weights; fetch the file again") from error
     if not isinstance(state, dict):
