@@ -23,7 +23,7 @@ class PriorStep:
     (Tarvainen and Valpola, NeurIPS 2017) looks at the sharp one, and the network, on the degraded view with another
     contrast and mirrored, has to say the same. That term grows over the iterations of ``ramp``: before, the teacher
     knows nothing. Every step judges one eighth of the voxels, on a grid of every other one whose corner is drawn
-    for each example: neighbours say much the same, and the step takes half the time.
+    for each example: neighbours say much the same.
 
     Args:
         teacher: running mean of the network.
