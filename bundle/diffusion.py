@@ -56,6 +56,14 @@ def step(noisy: Tensor, clean: Tensor, t: Tensor, s: Tensor) -> Tensor:
     return alpha_s * clean + sigma_s * (noisy - alpha_t * clean) / sigma_t
 
 
+def clean_of_step(noisy: Tensor, result: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    """The clean latent with which one :func:`step` from time ``t`` to ``s < t`` gives ``result``."""
+    alpha_t, sigma_t = alpha_sigma(t)
+    alpha_s, sigma_s = alpha_sigma(s)
+    ratio = sigma_s / sigma_t
+    return (result - ratio * noisy) / (alpha_s - ratio * alpha_t)
+
+
 def sampling_times(steps: int, start: float = 1.0) -> list[float]:
     """``steps + 1`` times from ``start`` to 0, evenly spaced."""
     return [start * (1.0 - i / steps) for i in range(steps + 1)]

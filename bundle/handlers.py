@@ -10,6 +10,7 @@ from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
 
 from .engines.diffusion import fit_residual_std, unmeasured
+from .engines.distillation import DistillationStep
 
 
 class Resume:
@@ -73,20 +74,59 @@ class FitResidualStd:
         network: SuperResolver to set; its buffer of ones means "not measured".
         loader: training data.
         batches: batches to measure.
+        source: SuperResolver whose scale is taken instead, such as the teacher of a distillation.
     """
 
-    def __init__(self, network: torch.nn.Module, loader: torch.utils.data.DataLoader, batches: int = 50) -> None:
-        self.network, self.loader, self.batches = network, loader, batches
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        loader: torch.utils.data.DataLoader,
+        batches: int = 50,
+        source: torch.nn.Module | None = None,
+    ) -> None:
+        self.network, self.loader, self.batches, self.source = network, loader, batches, source
 
     def attach(self, engine: Engine) -> None:
         """Register after any loading of a checkpoint."""
         engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
+        if self.source is not None:
+            self.network.residual_std.copy_(self.source.residual_std)
+            return
         new = unmeasured(self.network)
         if new:
             fit_residual_std(self.network, self.loader, self.batches)
             engine.logger.info(f"residual std per subband: {self.network.residual_std[new[0], 0].tolist()}")
+
+
+class StageSchedule:
+    """Lead a distillation through its stages, by the share of the epochs that is done; the log says where it stands.
+
+    The stage follows from the epoch alone, so a run that is resumed goes on in the same one.
+
+    Args:
+        step: whose stages these are.
+    """
+
+    def __init__(self, step: DistillationStep) -> None:
+        self.step, self.index = step, -1
+
+    def attach(self, engine: Engine) -> None:
+        """Register before every epoch."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        stages, done = self.step.stages, (engine.state.epoch - 1) / engine.state.max_epochs
+        index = next(i for i, stage in enumerate(stages) if done < stage.until)
+        if index != self.index:
+            self.index = index
+            self.step.enter(index)
+            stage = stages[index]
+            engine.logger.info(
+                f"stage {index + 1} of {len(stages)}, {stage.name!r}, from epoch {engine.state.epoch}: "
+                f"strength {stage.strength:g}, {stage.steps} of the teacher's {self.step.teacher_steps} steps"
+            )
 
 
 class TrainingLog:

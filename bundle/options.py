@@ -177,7 +177,10 @@ def nearest(name: str, known: Any) -> str:
     return f" (did you mean {close[0]}?)" if close else f"; known are {', '.join(sorted(known))}"
 
 
-_OVERLAYS = {"inference.json": ("model_*.json",), "train.json": ("train_*.json", "smoke.json")}  # by base
+_OVERLAYS = {
+    "inference.json": ("model_*.json",),
+    "train.json": ("train_*.json", "distill.json", "smoke.json"),
+}  # by base
 # what `monai.bundle run --tracking` puts into a config
 _TRACKING = ("tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0", "output_dir")
 

@@ -3,15 +3,17 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
-from data import ROOT, head, phantom_map, save
+from data import ROOT, head, phantom_map, save, small_network
 from ignite.engine import Engine, Events
 from monai.handlers import LrScheduleHandler
 
-from bundle.handlers import FitResidualStd, Resume, TrainingLog
+from bundle.handlers import FitResidualStd, Resume, StageSchedule, TrainingLog
 from bundle.networks.super_resolver import SuperResolver, encode_condition
+from bundle.networks.weights import write_weights
 
 
 def _trainer(module, folder, stop_after=None):
@@ -72,8 +74,34 @@ def test_the_residual_scale_is_measured_once():
     assert torch.equal(network.residual_std, measured)
 
 
+def test_the_scale_is_taken_from_a_teacher():
+    network, teacher = SuperResolver("small"), small_network()
+    FitResidualStd(network, [], source=teacher)(Engine(lambda e, b: None))
+    assert torch.equal(network.residual_std, teacher.residual_std)
+
+
+def test_the_stage_follows_from_the_epoch(caplog):
+    ends = (0.25, 0.5, 1.0)
+    stages = [SimpleNamespace(name=str(until), until=until, strength=1.0, steps=1) for until in ends]
+    entered = []
+    step = SimpleNamespace(stages=stages, teacher_steps=8, enter=entered.append)
+    trainer = Engine(lambda e, b: None)
+    StageSchedule(step).attach(trainer)
+    trainer.add_event_handler(Events.EPOCH_COMPLETED(once=5), lambda e: e.terminate())
+    with caplog.at_level("INFO"):
+        trainer.run(range(2), max_epochs=8)
+    assert entered == [0, 1, 2]
+    assert "stage 2 of 3, '0.5', from epoch 3: strength 1, 1 of the teacher's 8 steps" in caplog.text
+    resumed = Engine(lambda e, b: None)
+    StageSchedule(step).attach(resumed)
+    resumed.add_event_handler(Events.STARTED, lambda e: setattr(e.state, "epoch", 3))
+    resumed.run(range(2), max_epochs=8)
+    assert entered == [0, 1, 2, 1, 2]
+
+
 TRAININGS = {"train": None, **{p.stem: p.name for p in sorted((ROOT / "configs").glob("train_*.json"))}}
 TRAININGS.pop("train_pairs")  # wants pairs: see test_pairs
+TRAININGS["distill"] = "distill.json"
 
 
 @pytest.mark.parametrize("name", TRAININGS)
@@ -96,6 +124,9 @@ def test_a_killed_training_goes_on_by_the_same_command(name, tmp_path):
         "datalist": tmp_path / "list.json",
         "output_dir": tmp_path / "run",
     }
+    if name == "distill":
+        write_weights(tmp_path / "teacher.pt", small_network(prior=True, modulation=True).state_dict())
+        options |= {"teacher_weights": tmp_path / "teacher.pt", "teacher_def#size": "small"}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "monai.bundle", "run", *words]
     first = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -110,4 +141,6 @@ def test_a_killed_training_goes_on_by_the_same_command(name, tmp_path):
     if epoch < 3:
         assert f"going on from {checkpoint} after epoch {epoch}" in second.stdout + second.stderr
     assert torch.load(checkpoint, weights_only=True)["epoch"] == 3
+    if name == "distill":
+        assert f"stage {epoch + 2} of 5" in second.stdout + second.stderr
     assert "val_" in second.stdout + second.stderr

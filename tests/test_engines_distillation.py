@@ -1,0 +1,132 @@
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+from data import small_network
+
+from bundle.diffusion import add_noise, step
+from bundle.engines.distillation import DistillationStep, FeatureProjections, parse_stages, tapped
+from bundle.networks.context import surround
+from bundle.networks.super_resolver import SuperResolver, encode_condition
+
+STAGES = [
+    {"name": "weak", "until": 0.5, "strength": 0.5, "steps": 4},
+    {"name": "full", "until": 1.0, "steps": 1},
+]
+
+
+def _batch(n=4):
+    generator = torch.Generator().manual_seed(0)
+    low = torch.rand(n, 1, 16, 16, 16, generator=generator)
+    high = low + 0.1 * torch.randn(low.shape, generator=generator)
+    condition = encode_condition("7T", "T1w", (2, 2, 2))[None].expand(n, -1)
+    return {"image": low, "label": high, "condition": condition, "context": low, "cells": surround(low)}
+
+
+def _distillation(teacher, student, **options):
+    projections = FeatureProjections(student, teacher)
+    update = DistillationStep(teacher, projections, STAGES, **{"teacher_steps": 4, "amp": False, **options})
+    engine = SimpleNamespace(
+        network=student,
+        optimizer=torch.optim.AdamW([*student.parameters(), *projections.parameters()], 3e-3),
+        state=SimpleNamespace(device=torch.device("cpu")),
+    )
+    return engine, update
+
+
+def test_stages_are_checked():
+    assert [stage.name for stage in parse_stages(STAGES, 8)] == ["weak", "full"]
+    with pytest.raises(ValueError, match="a stage has name, until, strength, steps"):
+        parse_stages([{"name": "x", "until": 1, "width": 3}], 8)
+    with pytest.raises(ValueError, match="must rise from above 0 to 1"):
+        parse_stages(STAGES[:1], 8)
+    with pytest.raises(ValueError, match="stage 'x': steps divide 8"):
+        parse_stages([{"name": "x", "until": 1, "steps": 3}], 8)
+    with pytest.raises(ValueError, match=r"strength lies in \(0, 1\]"):
+        parse_stages([{"name": "x", "until": 1, "strength": 0}], 8)
+
+
+def test_a_student_that_is_the_teacher_has_nothing_to_learn_from_its_own_steps():
+    teacher = small_network(modulation=True)
+    engine, update = _distillation(teacher, copy.deepcopy(teacher), beta=0.0)
+    update.stages[0] = update.stages[0]._replace(strength=1.0)
+    update.enter(0)
+    assert update(engine, _batch())["loss"] == pytest.approx(0, abs=1e-5)
+
+
+def test_one_step_from_the_target_lands_where_the_teachers_steps_do():
+    teacher = small_network()
+    _, update = _distillation(teacher, SuperResolver("small"), share=0.0)
+    update.enter(1)
+    batch = _batch(2)
+    lesson = update.ask(*(batch[k] for k in ("image", "label", "condition", "context", "cells")))
+    assert torch.equal(lesson.t, torch.ones(2))
+    z, context = lesson.noisy, teacher.context(batch["context"])
+    for now in (1.0, 0.75, 0.5, 0.25):
+        t = torch.full((2,), now)
+        output = teacher.predict(batch["image"], z, t, context, batch["condition"], batch["cells"])
+        z = step(z, teacher.clean(z, output, t), t, t - 0.25)
+    assert torch.allclose(step(lesson.noisy, lesson.target, lesson.t, torch.zeros(2)), z, atol=1e-4)
+
+
+def test_at_temperature_0_the_target_is_the_teachers_mean_weakened_by_the_stage():
+    teacher = small_network()
+    _, update = _distillation(teacher, SuperResolver("small"), share=1.0)
+    batch = _batch(2)
+    lesson = update.ask(*(batch[k] for k in ("image", "label", "condition", "context", "cells")))
+    assert float(lesson.noisy.abs().max()) < 1e-6
+    image = teacher.sample(
+        batch["image"], teacher.context(batch["context"]), lesson.noisy, batch["condition"], 1, batch["cells"]
+    )
+    half_way = (batch["image"] + image) / 2
+    assert torch.allclose(
+        teacher.decode_residual(batch["image"], lesson.target, batch["condition"]), half_way, atol=1e-5
+    )
+
+
+def test_noisy_latents_of_a_weaker_stage_hold_the_weaker_truth():
+    torch.manual_seed(0)
+    _, update = _distillation(small_network(), SuperResolver("small"), share=0.0)
+    batch = _batch(64)
+    lesson = update.ask(*(batch[k] for k in ("image", "label", "condition", "context", "cells")))
+    noise = lesson.noisy - add_noise(lesson.clean, torch.zeros_like(lesson.clean), lesson.t)
+    sigma = torch.sin(lesson.t * torch.pi / 2)
+    assert torch.allclose(noise.std((1, 2, 3, 4)), sigma, rtol=0.1)
+    early = lesson.t == 0.25
+    correlation = torch.corrcoef(torch.stack([noise[early].flatten(), lesson.clean[early].flatten()]))[0, 1]
+    assert abs(float(correlation)) < 0.05
+
+
+@pytest.mark.parametrize("reuse", [1, 3])
+def test_the_student_comes_nearer_to_the_teacher(reuse):
+    torch.manual_seed(0)
+    teacher, student = small_network(prior=True, modulation=True), SuperResolver("small")
+    before = {k: v.clone() for k, v in teacher.state_dict().items()}
+    engine, update = _distillation(teacher, student, reuse=reuse, share=1.0)
+    update.enter(1)
+    losses = [update(engine, _batch())["loss"] for _ in range(45 // reuse)]
+    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
+    assert len(update.past) == min(16, 45 // reuse)
+    assert all(torch.equal(v, before[k]) for k, v in teacher.state_dict().items())
+    update.enter(0)
+    assert not update.past
+
+
+def test_features_of_every_scale_are_projected_to_the_teachers_width():
+    student, teacher = SuperResolver("small"), SuperResolver("student")
+    with tapped(student.denoiser) as features:
+        student(torch.rand(1, 1, 16, 16, 16))
+    assert [tuple(f.shape[1:]) for f in features] == [(64, 2, 2, 2), (32, 4, 4, 4), (16, 8, 8, 8)]
+    projected = [p(f) for p, f in zip(FeatureProjections(student, teacher), features, strict=True)]
+    assert [p.shape[1] for p in projected] == [128, 64, 32]
+    student(torch.rand(1, 1, 16, 16, 16))
+    assert len(features) == 3  # nothing is gathered after the tap is closed
+
+
+def test_options_out_of_range_are_refused():
+    teacher = SuperResolver("small")
+    with pytest.raises(ValueError, match="reuse 0: 1 or more"):
+        _distillation(teacher, SuperResolver("small"), reuse=0)
+    with pytest.raises(ValueError, match="no temperature 0"):
+        _distillation(SuperResolver("small", prediction="epsilon"), SuperResolver("small"))
