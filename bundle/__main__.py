@@ -98,7 +98,7 @@ class Commands:
         dataset_dir: str = ".",
         protocols: str = "A,B",
         factors: list = ((2, 2, 2), (1, 1, 3)),
-        regression: str | None = None,
+        networks: str | None = None,
         model: str | None = None,
         device: str | None = None,
     ) -> None:
@@ -111,14 +111,14 @@ class Commands:
             dataset_dir: folder that the datalist's paths are relative to.
             protocols: of A (1 % noise), B (3 %), C (another point-spread function).
             factors: list of three whole numbers each.
-            regression: weights of the same network trained as plain regression, for a row of its own.
+            networks: NAME=FILE of weights, several with commas between, for rows of their own.
             model: name of another network, such as `teacher` (configs/model_teacher.json), for rows of its own.
             device: cpu or cuda.
         """
         from .job import evaluate
 
         names = protocols if isinstance(protocols, tuple | list) else str(protocols).split(",")
-        evaluate(str(data), Path(str(output_dir)), section, str(dataset_dir), names, factors, regression, model, device)
+        evaluate(str(data), Path(str(output_dir)), section, str(dataset_dir), names, factors, networks, model, device)
 
     def uncertainty(
         self,
@@ -126,7 +126,7 @@ class Commands:
         output_dir: str,
         section: str = "reported",
         dataset_dir: str = ".",
-        samples: int = 8,
+        samples: int = 1,
         model: str | None = None,
         calibrate: bool = False,
     ) -> None:
@@ -137,7 +137,7 @@ class Commands:
             output_dir: folder for uncertainty.json and reliability.png.
             section: of the datalist, or several with commas between.
             dataset_dir: folder that the datalist's paths are relative to.
-            samples: per volume.
+            samples: per volume; 1: the map of `--save_uncertainty`, which the network predicts in one step.
             model: name of another network, such as `teacher`.
             calibrate: scale the map so that it covers the errors of this section, and save that with the weights.
         """
@@ -145,7 +145,7 @@ class Commands:
         from .options import read_boolean, read_number
 
         names = ",".join(section) if isinstance(section, tuple | list) else str(section)
-        count, scale = read_number(2, 1000, whole=True)("samples", samples), read_boolean("calibrate", calibrate)
+        count, scale = read_number(1, 1000, whole=True)("samples", samples), read_boolean("calibrate", calibrate)
         uncertainty(str(data), Path(str(output_dir)), names, str(dataset_dir), count, model, scale)
 
     def anatomy(self, data: str, output_dir: str, dataset_dir: str = ".") -> None:

@@ -63,7 +63,7 @@ def benchmark(folder: Path, sizes: Sequence[Sequence[int]] | None = None, model:
 
 
 def seams(network: torch.nn.Module, device: torch.device) -> float:
-    """What tiles of 96 voxels with an overlap of 32 change at temperature 0, over the range of a simulated head.
+    """What tiles of 96 voxels change at temperature 0, over the range of a simulated head.
 
     99.9 percentile of the absolute difference from the whole volume, in fp32.
     """

@@ -1,6 +1,6 @@
-"""Uncertainty that can be believed: how the spread of samples ranks the errors, and the scale that makes it cover them.
+"""Uncertainty that can be believed: how the map ranks the errors, and the scale that makes it cover them.
 
-Split-conformal calibration (Lei et al., JASA 2018): on subjects kept for tuning, the spread is scaled so that
+Split-conformal calibration (Lei et al., JASA 2018): on subjects kept for tuning, the map is scaled so that
 ``|truth - mean| <= 1.645 u`` for 90 % of the voxels inside the head, with ``u`` the map that is written. If errors were
 normal, ``u`` would be their standard deviation.
 """
@@ -66,9 +66,13 @@ def coverage(error: np.ndarray, uncertainty: np.ndarray) -> list[float]:
     return [round(float((error <= width * uncertainty).mean()), 4) for width in _WIDTHS]
 
 
-def calibrate(network: SuperResolver, judged: Sequence[Judged]) -> dict[str, float]:
-    """Set ``network.spread_scale`` from volumes judged with the scale it has now; returns the factors."""
-    factors = {}
+def calibrate(network: SuperResolver, judged: Sequence[Judged], samples: int) -> dict[str, float]:
+    """Set the scale of the spread, or of the head for one sample, from volumes judged with it as it is now.
+
+    Returns:
+        What the scale was multiplied by.
+    """
+    scale, factors = network.spread_scale if samples > 1 else network.scale_head.factor, {}
     for c, contrast in enumerate(CONTRASTS):
         for m, modality in enumerate(MODALITIES):
             own = [j for j in judged if j.case.contrast == contrast]
@@ -76,15 +80,16 @@ def calibrate(network: SuperResolver, judged: Sequence[Judged]) -> dict[str, flo
             if own:
                 error, uncertainty = (np.concatenate([getattr(j, k) for j in own]) for k in ("error", "uncertainty"))
                 factors[f"{contrast} {modality}"] = factor = conformal_scale(error, uncertainty)
-                network.spread_scale[c, m] *= factor
+                scale[c, m] *= factor
     return factors
 
 
 def judge_all(
     network: SuperResolver, items: Iterable[Mapping], device: torch.device, samples: int, factors: Sequence[int]
 ) -> list[Judged]:
-    """Every case of protocol A with the mean and spread of ``samples`` samples."""
-    restore = network_method(network, device, spread=True, samples=samples, temperature=1.0, steps=4)
+    """Every case of protocol A: the mean and spread of ``samples`` samples, or of one what the head says."""
+    drawn = {"samples": samples, "temperature": 1.0, "steps": 4} if samples > 1 else {"uncertainty": True}
+    restore = network_method(network, device, spread=True, **drawn)
     return [judge(case, restore) for item in items for case in make_cases(item, ["A"], [factors])]
 
 

@@ -1,6 +1,6 @@
 """From a low-resolution volume on the target grid to samples of the sharp one, whole or in tiles."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 
 import torch
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from .compute import autocast, free_memory
 from .diffusion import sampling_times, start_time, step
+from .errors import InputError
 from .geometry import apply_axes, gaussian_matrix
 from .networks.context import cut_surround, surround
 
@@ -33,6 +34,7 @@ class SuperResolutionInferer(Inferer):
         max_memory: bytes that activations may take; None for 80 % of what is free.
         tile: side of a tile in voxels; None chooses the whole volume, or what fits.
         overlap: voxels that neighbouring tiles share.
+        uncertainty: whether a single sample comes with the uncertainty that the network's head predicts.
         amp: bf16 where it is fast.
     """
 
@@ -44,7 +46,8 @@ class SuperResolutionInferer(Inferer):
         seed: int = 0,
         max_memory: int | None = None,
         tile: int | None = None,
-        overlap: int = 32,
+        overlap: int = 48,
+        uncertainty: bool = False,
         amp: bool = True,
     ) -> None:
         super().__init__()
@@ -52,6 +55,7 @@ class SuperResolutionInferer(Inferer):
             raise ValueError(f"tile {tile}, overlap {overlap}: multiples of 8, the tile larger than the overlap")
         self.steps, self.samples, self.temperature, self.seed = steps, samples, temperature, seed
         self.max_memory, self.tile, self.overlap, self.amp = max_memory, tile, overlap, amp
+        self.uncertainty = uncertainty and samples == 1
 
     @torch.no_grad()
     def __call__(
@@ -72,9 +76,15 @@ class SuperResolutionInferer(Inferer):
             cells: surround of that part, see :func:`bundle.networks.context.surround`; None where it is the whole.
 
         Returns:
-            (B, 1, D, H, W), or (B, 2, D, H, W) when ``samples > 1``: the mean, and the uncertainty, a
-            smoothed standard deviation scaled as :mod:`bundle.calibration` found.
+            (B, 1, D, H, W), or (B, 2, D, H, W) when ``samples > 1`` or with ``uncertainty``: the mean, and the
+            uncertainty, the smoothed deviation of the samples or what the head says, scaled as
+            :mod:`bundle.calibration` found.
+
+        Raises:
+            InputError: ``uncertainty`` of a single sample is asked of a network without the head.
         """
+        if self.uncertainty and getattr(network, "scale_head", None) is None:
+            raise InputError("this network tells no uncertainty in one step; draw samples (--samples 8) instead")
         image = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         shape, m = image.shape[2:], network.multiple
         padding = [v for n in reversed(shape) for v in (0, -n % m)]
@@ -89,16 +99,16 @@ class SuperResolutionInferer(Inferer):
 
     def _combine(self, draw: "_Draw") -> Tensor:
         """Mean and spread of the samples; computed with running sums, so N samples need the memory of two."""
+        centre, scale = draw.mean()
         if self.temperature == 0:
-            return draw(None, 1)
-        centre = draw(None, 1)
+            return torch.cat([centre, scale], dim=1) if self.uncertainty else centre
         mean, square = torch.zeros_like(centre), torch.zeros_like(centre)
         for k in range(self.samples):
             delta = self.temperature * (draw(self.seed + k, self.steps) - centre)
             mean += delta / self.samples
             square += delta**2 / self.samples
         if self.samples == 1:
-            return centre + mean
+            return torch.cat([centre + mean, scale], dim=1) if self.uncertainty else centre + mean
         variance = (square - mean**2).clamp_min(0) * (self.samples / (self.samples - 1))
         window = [gaussian_matrix(n, n, _SMOOTHING).to(variance) for n in variance.shape[2:]]
         spread = apply_axes(variance, window).clamp_min(0).sqrt() + _LEAST_SPREAD
@@ -183,36 +193,51 @@ class _Draw:
         self.volume, self.cells = volume, cells
         self.tile = inferer.tiles(tuple(volume.shape[2:]), volume.device, network.bytes_per_voxel)
 
-    def __call__(self, seed: int | None, steps: int) -> Tensor:
-        """One sample, or the mean prediction when ``seed`` is None."""
-        half = [n // 2 for n in self.volume.shape[2:]]
-        z = torch.zeros((self.volume.shape[0], 8, *half))
-        if seed is not None:
-            z = torch.randn(z.shape, generator=torch.Generator().manual_seed(seed))
-        z = z.to(self.volume)
+        self.noise_shape = (volume.shape[0], 8, *(n // 2 for n in volume.shape[2:]))
+
+    def mean(self) -> tuple[Tensor, Tensor]:
+        """The mean prediction, one step at temperature 0, and its uncertainty where that is wanted, else nothing."""
+        z = self.volume.new_zeros(self.noise_shape)
+        t = torch.full((z.shape[0],), start_time(self.network.prediction), device=z.device)
+        both = self._blend(self._clean_and_scale if self.inferer.uncertainty else self._clean, z, t)
+        image = self.network.decode_residual(self.volume, both[:, :8], self.condition)
+        if not self.inferer.uncertainty:
+            return image, image[:, :0]
+        return image, self.network.uncertainty(both[:, 8:], self.condition)
+
+    def __call__(self, seed: int, steps: int) -> Tensor:
+        """One sample."""
+        z = torch.randn(self.noise_shape, generator=torch.Generator().manual_seed(seed)).to(self.volume)
         times = sampling_times(steps, start_time(self.network.prediction))
         for now, then in zip(times[:-1], times[1:], strict=True):
             t, s = (torch.full((z.shape[0],), value, device=z.device) for value in (now, then))
-            z = step(z, self._clean(z, t), t, s)
+            z = step(z, self._blend(self._clean, z, t), t, s)
         return self.network.decode_residual(self.volume, z, self.condition)
 
-    def _clean(self, z: Tensor, t: Tensor) -> Tensor:
-        """Predicted clean latent, blended over tiles."""
+    def _blend(self, predict: Callable[..., Tensor], z: Tensor, t: Tensor) -> Tensor:
+        """What ``predict`` says of the volume and its noisy latent, (B, n, D / 2, H / 2, W / 2), blended over tiles."""
         if self.tile is None:
-            return self._predict(self.volume, z, t, self.cells)
-        total, weight = torch.zeros_like(z), torch.zeros_like(z[:1, :1])
+            return predict(self.volume, z, t, self.cells)
+        total, weight = z.new_zeros(()), torch.zeros_like(z[:1, :1])
         for tile in tile_slices(tuple(self.volume.shape[2:]), self.tile, self.inferer.overlap):
             inner = tuple(slice(s.start // 2, s.stop // 2) for s in tile)
-            part = self._predict(self.volume[(..., *tile)], z[(..., *inner)], t, cut_surround(self.cells, tile))
+            part = predict(self.volume[(..., *tile)], z[(..., *inner)], t, cut_surround(self.cells, tile))
             ramp = _ramp(part.shape[2:], self.inferer.overlap // 2).to(part)
+            if not total.ndim:
+                total = part.new_zeros((*part.shape[:2], *z.shape[2:]))
             total[(..., *inner)] += ramp * part
             weight[(..., *inner)] += ramp
         return total / weight
 
-    def _predict(self, tile: Tensor, z: Tensor, t: Tensor, cells: Tensor) -> Tensor:
+    def _clean(self, tile: Tensor, z: Tensor, t: Tensor, cells: Tensor) -> Tensor:
         with autocast(z.device, self.inferer.amp):
             output = self.network.predict(tile, z, t, self.context, self.condition, cells)
         return self.network.clean(z, output.float(), t)
+
+    def _clean_and_scale(self, tile: Tensor, z: Tensor, t: Tensor, cells: Tensor) -> Tensor:
+        with autocast(z.device, self.inferer.amp):
+            output, scale = self.network.predict_with_scale(tile, z, t, self.context, self.condition, cells)
+        return torch.cat([self.network.clean(z, output.float(), t), scale.float()], dim=1)
 
 
 def tile_slices(shape: tuple[int, ...], side: int, overlap: int) -> Iterator[tuple[slice, ...]]:

@@ -75,7 +75,7 @@ def evaluate(
     dataset_dir: str,
     protocols: Sequence[str],
     factors: Sequence[Sequence[int]],
-    regression: str | None,
+    networks: str | None,
     model: str | None,
     device: str | None,
 ) -> None:
@@ -90,19 +90,32 @@ def evaluate(
         sound = False
     if not sound:
         raise InputError(f"--factors {factors}: allowed are lists of three whole numbers: [[2,2,2],[1,1,3]]")
+    others = parse_networks(networks)
     if data.endswith(".json"):
         items = read_datalist(data, section, dataset_dir)
     else:
         items = [{"image": str(path)} for path in find_volumes(data)]
     folder, where = prepare_output(output_dir), pick_device(device)
     methods = classical_methods()
-    if regression is not None:
-        methods["regression"] = network_method(load_super_resolver(regression), where)
+    for name, weights in others:
+        methods[name] = network_method(load_super_resolver(weights), where)
     for name in (None, model) if model else (None,):
         network = load_model(name)[0]
         methods[f"{name or 'bundle'}, not projected"] = network_method(network, where, project=False)
         methods[name or "bundle"] = network_method(network, where)
     print(write_tables(compare(items, methods, protocols, factors), folder))
+
+
+def parse_networks(text: str | None) -> list[tuple[str, str]]:
+    """Names and files of ``NAME=FILE,NAME=FILE``.
+
+    Raises:
+        InputError: it is not of that form.
+    """
+    pairs = [part.partition("=")[::2] for part in str(text).split(",")] if text else []
+    if not all(name and weights for name, weights in pairs):
+        raise InputError(f"--networks {text}: allowed is NAME=FILE, several with commas between")
+    return pairs
 
 
 def uncertainty(
@@ -118,7 +131,7 @@ def uncertainty(
     for row in report(judged, folder):
         print(" ".join(f"{key} {value}" for key, value in row.items()))
     if scale:
-        print(f"{path}: spread multiplied by {calibrate(network, judged)}")
+        print(f"{path}: uncertainty multiplied by {calibrate(network, judged, samples)}")
         write_weights(path, {k: v.cpu().half() for k, v in network.state_dict().items()})
 
 

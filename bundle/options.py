@@ -129,6 +129,12 @@ OPTIONS: dict[str, Option] = {
         _memory,
         "of the network's activations, such as 4GB; default 80 % of what is free; the volume is cut into tiles to fit",
     ),
+    "save_uncertainty": Option(
+        False,
+        read_boolean,
+        "write the uncertainty map that the network predicts in the same step; with samples it is their spread, and "
+        "always written",
+    ),
     "save_tissue": Option(
         False,
         read_boolean,

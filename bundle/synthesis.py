@@ -1,6 +1,6 @@
 """MONAI transform that makes sharp volumes, and pairs of two fields, of label maps; over :mod:`bundle.simulation`."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -60,7 +60,7 @@ class RandRenderd(Randomizable, MapTransform):
         pair, stripped = self.R.rand() < self.pairs, self.R.rand() < self.stripped
         item["modality"] = modality = (*MODALITIES, "other", "other")[self.R.randint(2 if pair else 4)]
         for key in self.key_iterator(item):
-            classes = self._warp(item[key][0])
+            classes, item["head"] = self._warp(item[key][0], item["head"][0], item["step"], item.get("centre"))
             if pair:
                 parameters = draw(self.R, modality, float(self.R.uniform(1.5, 3.0)), 7.0)
                 classes, _ = add_lesions(classes, self.R, [self.spacing] * 3)
@@ -95,13 +95,17 @@ class RandRenderd(Randomizable, MapTransform):
         keep = torch.tensor([not stripped or name in INTRACRANIAL for name in GROUPS])
         return keep.float()[GROUP_OF_CLASS[classes.int()].int()]
 
-    def _warp(self, classes: Tensor) -> Tensor:
-        """A random voxel size: the middle of the crop; a random shape: an affine, and less of a smooth deformation."""
+    def _warp(self, classes: Tensor, head: Tensor, step: int, centre: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """A random voxel size: the middle of the crop; a random shape: an affine, and less of a smooth deformation.
+
+        The head (1, d, h, w), whose voxels are ``step`` fine ones, turns with its crop about the crop's ``centre``.
+        """
         side = int(self.R.randint(self.size, classes.shape[-1] + 1))
         reach = min(classes.shape[-1], side + side // 5)  # what the deformation may pull in
         shape = draw_shape(self.R)
+        head = deform(head, shape, [step * self.spacing] * 3, [c / step - 0.5 for c in centre])
         shape["displacement"] = (np.array(shape["displacement"]) * reach * self.spacing / _HEAD).tolist()
-        return _middle(deform(_middle(classes, reach), shape, [self.spacing] * 3), side)
+        return _middle(deform(_middle(classes, reach), shape, [self.spacing] * 3), side), head[None]
 
     def _contrast(self, classes: Tensor, means: Tensor) -> Tensor:
         """One volume, (1, n, n, n), of a mean per class and texture within tissue."""

@@ -59,6 +59,8 @@ def small_network(seed=0, **parts):
         for name, parameter in network.denoiser.named_parameters():
             if name.endswith("second.weight"):  # a block that begins as nothing has nothing to modulate
                 torch.nn.init.normal_(parameter, std=0.05)
+    if network.scale_head is not None:
+        torch.nn.init.normal_(network.scale_head.outer.weight, std=0.5)
     network.residual_std.fill_(0.05)
     return network
 

@@ -10,7 +10,7 @@ import torch
 from data import ROOT, SHARED, head, save
 from monai.bundle import ckpt_export, create_workflow, onnx_export, verify_metadata, verify_net_in_out
 
-from bundle.networks.weights import load_super_resolver
+from bundle.job import load_model
 
 CONFIG, META = str(ROOT / "configs" / "inference.json"), str(ROOT / "configs" / "metadata.json")
 WEIGHTS = ROOT / "models" / "model.pt"
@@ -31,7 +31,7 @@ def test_the_torchscript_export_gives_the_same_numbers(tmp_path):
     ckpt_export(net_id="network_def", filepath=str(path), ckpt_file=str(WEIGHTS), meta_file=META, config_file=CONFIG)
     image = torch.rand(1, 1, 24, 32, 16)
     with torch.no_grad():
-        assert torch.allclose(torch.jit.load(str(path))(image), load_super_resolver(WEIGHTS)(image), atol=1e-5)
+        assert torch.allclose(torch.jit.load(str(path))(image), load_model()[0](image), atol=1e-5)
 
 
 def test_the_onnx_export_gives_the_same_numbers(tmp_path):
@@ -43,7 +43,7 @@ def test_the_onnx_export_gives_the_same_numbers(tmp_path):
     image = torch.rand([n if isinstance(n, int) else 8 for n in session.get_inputs()[0].shape])
     result = session.run(None, {session.get_inputs()[0].name: image.numpy()})[0]
     with torch.no_grad():
-        assert np.allclose(result, load_super_resolver(WEIGHTS)(image).numpy(), atol=1e-3)
+        assert np.allclose(result, load_model()[0](image).numpy(), atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["inference", "train"])

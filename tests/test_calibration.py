@@ -36,11 +36,13 @@ def test_ranks_correlate_whatever_the_scale():
 def test_calibration_finds_the_scale_of_normal_errors_and_then_covers_them(tmp_path):
     tuning, other = _judged(tmp_path, 2.5), _judged(tmp_path, 2.5, seed=1)
     assert conformal_scale(tuning.error, tuning.uncertainty) == pytest.approx(2.5, rel=0.03)
-    network = small_network()
-    factors = calibrate(network, [tuning])
+    network = small_network(uncertainty=True)
+    factors = calibrate(network, [tuning], samples=8)
     assert factors["input T1w"] == pytest.approx(2.5, rel=0.03) and "7T T1w" not in factors
     assert network.spread_scale[0].tolist() == pytest.approx([factors["input T1w"]] * 3)  # others take all there is
     assert network.spread_scale[1].tolist() == [1, 1, 1]
+    assert calibrate(network, [tuning], samples=1) == factors
+    assert torch.equal(network.scale_head.factor, network.spread_scale)
     scaled = other.uncertainty * factors["input T1w"]
     assert coverage(other.error, scaled) == pytest.approx([0.5, 0.6, 0.7, 0.8, 0.9, 0.95], abs=0.015)
 
@@ -52,10 +54,11 @@ def test_the_local_deviation_is_high_at_edges_only():
     assert float(deviation[10, 10, 10]) == pytest.approx(0.5, abs=0.05) and float(deviation[2, 10, 10]) < 0.05
 
 
-def test_volumes_are_judged_and_reported(tmp_path):
+@pytest.mark.parametrize("samples", [1, 2])
+def test_volumes_are_judged_and_reported(samples, tmp_path):
     pytest.importorskip("matplotlib")
     path = save(tmp_path / "a_T1w.nii.gz", head((32, 32, 32)))
-    judged = judge_all(small_network(), [{"image": str(path)}], torch.device("cpu"), 2, (2, 2, 2))
+    judged = judge_all(small_network(uncertainty=True), [{"image": str(path)}], torch.device("cpu"), samples, (2, 2, 2))
     rows = report(judged, tmp_path)
     assert rows == json.loads((tmp_path / "uncertainty.json").read_text())["rows"]
     assert len(rows) == 1 and (tmp_path / "reliability.png").stat().st_size > 5000

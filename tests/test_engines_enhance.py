@@ -70,6 +70,23 @@ def test_samples_write_an_uncertainty_map_and_the_seed_decides(folder, tmp_path)
     assert np.array_equal(results[0], results[1]) and not np.array_equal(results[0], results[2])
 
 
+def test_one_step_writes_the_uncertainty_that_the_network_predicts(folder, tmp_path):
+    source = str(folder / "good_T1w.nii.gz")
+    enhance(source, str(tmp_path / "a"), save_uncertainty="true")
+    enhance(source, str(tmp_path / "b"))
+    spread, result, plain = (
+        nib.load(tmp_path / name)
+        for name in (
+            "a/good_T1w_desc-uncertainty.nii.gz",
+            "a/good_T1w_desc-superres.nii.gz",
+            "b/good_T1w_desc-superres.nii.gz",
+        )
+    )
+    assert spread.shape == result.shape and np.allclose(spread.affine, result.affine)
+    assert np.allclose(result.get_fdata(), plain.get_fdata(), rtol=1e-3, atol=1e-2)
+    assert spread.get_fdata().min() > 0 and not (tmp_path / "b" / "good_T1w_desc-uncertainty.nii.gz").exists()
+
+
 def test_the_tissue_map_lies_on_the_result_and_the_sidecar_names_its_numbers(folder, tmp_path):
     enhance(str(folder / "good_T1w.nii.gz"), str(tmp_path), contrast="input", save_tissue="true")
     tissue, result = (nib.load(tmp_path / f"good_T1w_desc-{d}.nii.gz") for d in ("tissue", "superres"))

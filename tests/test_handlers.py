@@ -125,7 +125,9 @@ def test_a_killed_training_goes_on_by_the_same_command(name, tmp_path):
         "output_dir": tmp_path / "run",
     }
     if name == "distill":
-        write_weights(tmp_path / "teacher.pt", small_network(prior=True, modulation=True).state_dict())
+        write_weights(
+            tmp_path / "teacher.pt", small_network(prior=True, modulation=True, uncertainty=True).state_dict()
+        )
         options |= {"teacher_weights": tmp_path / "teacher.pt", "teacher_def#size": "small"}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "monai.bundle", "run", *words]

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 
+from bundle.errors import InputError
 from bundle.inferer import AnatomyInferer, SuperResolutionInferer, tile_slices
 from bundle.networks.anatomy import AnatomyExtractor
 
@@ -66,6 +67,30 @@ def test_samples_give_their_mean_and_a_smoothed_spread_that_is_scaled():
     assert float(result[:, 1:].std()) < 0.8 * float(drawn.std(0).std())
     network.spread_scale.fill_(3.0)
     assert torch.allclose(SuperResolutionInferer(**options)(IMAGE, network)[:, 1:], 3 * result[:, 1:], rtol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.0, "steps": 2}])
+def test_one_sample_comes_with_the_uncertainty_of_the_head_in_tiles_too(options):
+    network = small_network(uncertainty=True)
+    network.scale_head.factor.fill_(2.0)
+    plain = SuperResolutionInferer(amp=False, **options)(IMAGE, network)
+    whole, tiled = (
+        SuperResolutionInferer(amp=False, uncertainty=True, **tiles, **options)(IMAGE, network)
+        for tiles in ({}, {"tile": 32, "overlap": 24})
+    )
+    assert torch.allclose(whole[:, :1], plain, atol=1e-6) and whole.shape == (1, 2, *IMAGE.shape[2:])
+    spread = whole[:, 1:]
+    assert float(spread.min()) > 0 and float(spread.std()) > 0.1 * float(spread.mean())
+    assert float((tiled[:, 1:] - spread).abs().mean()) < 0.05 * float(spread.std())
+    network.scale_head.factor.fill_(1.0)
+    assert torch.allclose(
+        SuperResolutionInferer(amp=False, uncertainty=True, **options)(IMAGE, network)[:, 1:], spread / 2
+    )
+
+
+def test_a_network_without_the_head_says_what_to_do():
+    with pytest.raises(InputError, match="draw samples"):
+        _run(uncertainty=True)
 
 
 def test_a_part_of_a_head_can_be_told_of_the_rest():

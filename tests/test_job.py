@@ -38,10 +38,23 @@ def test_calibration_is_saved_with_the_weights_and_covers_the_errors_it_was_made
     listing.write_text(json.dumps({"validation": [{"image": "a_T1w.nii.gz"}], "other": [{"image": "a_T1w.nii.gz"}]}))
     words = (str(listing), bundle / "out")
     job.uncertainty(*words, "validation", str(bundle), 2, "tiny", True)
-    assert "spread multiplied by" in capsys.readouterr().out
+    assert "uncertainty multiplied by" in capsys.readouterr().out
     scale = job.load_model("tiny")[0].spread_scale
     assert float(scale[0, 1]) != 1 and float(scale[1, 1]) == 1
     job.uncertainty(*words, "validation,other", str(bundle), 2, "tiny", False)
     rows = json.loads((bundle / "out" / "uncertainty.json").read_text())["rows"]
     assert len(rows) == 2 and rows[0]["coverage"]["0.9"] == pytest.approx(0.9, abs=0.01)
     assert torch.equal(job.load_model("tiny")[0].spread_scale, scale)
+
+
+def test_every_network_gets_a_row(bundle, capsys):
+    shutil.copy(bundle / "configs" / "model_tiny.json", bundle / "configs" / "inference.json")
+    weights = bundle / "models" / "model_tiny.pt"
+    shutil.copy(weights, bundle / "models" / "model.pt")
+    torch.save(small_network(seed=1).state_dict(), bundle / "other.pt")
+    path = str(save(bundle / "a_T1w.nii.gz", head((24, 24, 24))))
+    networks = f"same={weights},other={bundle / 'other.pt'}"
+    job.evaluate(path, bundle / "out", "", "", ["A"], [(2, 2, 2)], networks, None, "cpu")
+    rows = {r["method"]: r["psnr"] for r in json.loads((bundle / "out" / "results.json").read_text())["rows"]}
+    assert rows["same"] == rows["bundle"] != rows["other"]
+    assert "| other |" in capsys.readouterr().out

@@ -40,6 +40,14 @@ def test_unknown_protocols_are_refused(monkeypatch, capsys, tmp_path):
     assert "--protocols 'Z': allowed are A, B, C" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("networks", ["plain", "plain=", "a=b,=c"])
+def test_networks_need_a_name_and_a_file(monkeypatch, capsys, tmp_path, networks):
+    with pytest.raises(SystemExit):
+        _main(monkeypatch, "evaluate", ROOT, tmp_path / "out", "--networks", networks)
+    assert f"--networks {networks}: allowed is NAME=FILE" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("factors", ["2", "[2,2,2]", "[[1.5,2,2]]", "[[0,1,1]]"])
 def test_factors_that_make_no_sense_are_refused(monkeypatch, capsys, tmp_path, factors):
     with pytest.raises(SystemExit):

@@ -49,13 +49,18 @@ def test_scripted_and_exported_programs_give_the_same_numbers(parts):
 
 
 def test_scripted_methods_for_tiles_work():
-    network = torch.jit.script(small_network())
+    plain = small_network(uncertainty=True)
+    network = torch.jit.script(plain)
     tile, noise, condition = torch.rand(1, 1, 16, 16, 16), torch.randn(1, 8, 8, 8, 8), network.default_condition[None]
     context = network.context(tile)
     assert context.shape == (1, 0)
     with torch.no_grad():
         one, four = (network.sample(tile, context, noise, condition, n, None) for n in (1, 4))
+        log_scale = network.predict_with_scale(tile, noise, torch.ones(1), context, condition, None)[1]
+        same = plain.predict_with_scale(tile, noise, torch.ones(1), context, condition)[1]
     assert one.shape == tile.shape and not torch.allclose(one, four)
+    assert torch.allclose(log_scale, same, atol=1e-5)
+    assert torch.allclose(network.uncertainty(log_scale, condition), plain.uncertainty(same, condition), atol=1e-5)
 
 
 def test_onnx_gives_the_same_numbers(tmp_path):

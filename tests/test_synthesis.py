@@ -64,3 +64,21 @@ def test_the_whole_head_is_normalised_as_at_inference_and_tissue_lies_under_the_
         if int(white.sum()) > 50:
             assert float(out["image"][white].median()) == pytest.approx(float(out["level"]), rel=0.25)
     assert np.mean(levels["T1w"]) > 1.3 * np.mean(levels["T2w"])  # fluid is what is bright in T2w
+
+
+def test_the_head_turns_with_its_crop(item, monkeypatch):
+    turn = {"matrix": [[0, -1, 0], [1, 0, 0], [0, 0, 1]], "displacement": np.zeros((3, 5, 5, 5)).tolist()}
+    monkeypatch.setattr("bundle.synthesis.draw_shape", lambda _: turn)
+    agreement = {"turned": [], "as it was": []}
+    for seed in range(4):
+        out, step = _crop(item, seed), item["step"]
+        head = out["head"]
+        crop, turned = RandRenderd("image", SIZE)._warp(out["image"][0], head[0], step, out["centre"])
+        inside = torch.arange(6, crop.shape[-1] - 6)
+        places = [((c - crop.shape[-1] / 2 + inside) / step).long() for c in out["centre"]]
+        places = [p.clamp(0, n - 1) for p, n in zip(places, head.shape[1:], strict=True)]
+        for name, whole in (("turned", turned), ("as it was", head)):
+            seen = whole[0][places[0]][:, places[1]][:, :, places[2]]
+            agreement[name].append(float((seen == crop[6:-6, 6:-6, 6:-6]).float().mean()))
+    assert min(agreement["turned"]) > 0.5
+    assert np.mean(agreement["turned"]) > np.mean(agreement["as it was"]) + 0.2

@@ -26,13 +26,20 @@ def test_weights_are_loaded_strictly(tmp_path):
     path.write_bytes(b"not weights")
     with pytest.raises(InputError, match="these are not weights"):
         load_super_resolver(path)
-    torch.save(small_network().state_dict(), path)
+    torch.save(AnatomyExtractor().state_dict(), path)
     with pytest.raises(InputError, match="not the weights of this network"):
         load_super_resolver(path)
     assert start_from(network := SuperResolver("small"), None) is network
-    loaded = load_super_resolver(path, "small")
+
+
+@pytest.mark.parametrize("parts", [{}, {"prior": True, "modulation": True}, {"uncertainty": True}], ids=str)
+def test_weights_tell_what_they_are_of(parts, tmp_path):
+    network = small_network(**parts)
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    loaded = load_super_resolver(tmp_path / "model.pt")
+    assert [k for k, _ in loaded.named_children()] == [k for k, _ in network.named_children()]
     with torch.no_grad():
-        assert torch.equal(loaded(IMAGE), small_network()(IMAGE))
+        assert torch.equal(loaded(IMAGE), network(IMAGE))
 
 
 def test_the_extractor_may_come_from_a_file_of_its_own(tmp_path):

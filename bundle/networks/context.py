@@ -58,7 +58,7 @@ class SurroundEncoder(nn.Module):
         width: channels in between.
     """
 
-    def __init__(self, channels: int, width: int = 16) -> None:
+    def __init__(self, channels: int, width: int = 32) -> None:
         super().__init__()
         dilations = (1, 2, 4, REACH - 7)
         self.convolutions = nn.ModuleList(

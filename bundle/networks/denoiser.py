@@ -45,13 +45,13 @@ class UNet(nn.Module):
         nn.init.zeros_(self.exit.weight)
         nn.init.zeros_(self.exit.bias)
 
-    def unet(
+    def body(
         self, x: Tensor, embedding: Tensor, modulation: list[Tensor] | None, coarse: Tensor | None = None
     ) -> Tensor:
-        """``x`` (B, channels, d, h, w), sides multiples of ``2 ** (len(widths) - 1)``, to (B, out_channels, d, h, w).
+        """All but the last convolution: (B, channels, d, h, w) to (B, widths[0], d, h, w).
 
         Args:
-            x: input.
+            x: sides multiples of ``2 ** (len(widths) - 1)``.
             embedding: (B, embedding_size).
             modulation: one (B, 2 * width, ...) map of scale and shift per scale, finest first, or None.
             coarse: (B, widths[-1], ...), added at the coarsest scale, or None.
@@ -73,13 +73,13 @@ class UNet(nn.Module):
             h += skips[scale]
             for block in blocks:
                 h = block(h, embedding, None if modulation is None else modulation[scale])
-        return self.exit(h)
+        return h
 
     def forward(
         self, x: Tensor, embedding: Tensor, modulation: list[Tensor] | None = None, coarse: Tensor | None = None
     ) -> Tensor:
-        """Same as :meth:`unet`."""
-        return self.unet(x, embedding, modulation, coarse)
+        """(B, out_channels, d, h, w); arguments as of :meth:`body`."""
+        return self.exit(self.body(x, embedding, modulation, coarse))
 
 
 class Denoiser(UNet):
@@ -131,5 +131,17 @@ class Denoiser(UNet):
         Returns:
             (B, C, d, h, w).
         """
+        return self.exit(self.features(noisy, low_res, t, condition, prior, modulation))
+
+    def features(
+        self,
+        noisy: Tensor,
+        low_res: Tensor,
+        t: Tensor,
+        condition: Tensor,
+        prior: Tensor | None = None,
+        modulation: list[Tensor] | None = None,
+    ) -> Tensor:
+        """What the velocity is read from, (B, widths[0], d, h, w); arguments as of :meth:`forward`."""
         h = torch.cat([noisy, low_res] if prior is None else [noisy, low_res, prior], dim=1)
-        return self.unet(h, self.embedding(t, condition), modulation)
+        return self.body(h, self.embedding(t, condition), modulation)

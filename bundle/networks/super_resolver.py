@@ -12,6 +12,7 @@ from .context import coarse_view, surround
 from .denoiser import Denoiser
 from .latent import LATENTS
 from .modulation import IntensityModulator
+from .scale import ScaleHead
 
 CONTRASTS = ("input", "7T")
 MODALITIES = ("other", "T1w", "T2w")
@@ -54,6 +55,7 @@ class SuperResolver(nn.Module):
         modulation: whether the denoiser's features are scaled and shifted by the intensity modulation.
         prior_dropout: share of training examples that see no prior.
         prediction: what the denoiser says: ``v``, ``epsilon`` (the noise; it has no temperature 0) or ``sample``.
+        uncertainty: whether a head tells in the same step how large the error is likely to be.
         latent: ``haar``, or ``autoencoder``: learned, trained by itself and frozen here.
     """
 
@@ -66,6 +68,7 @@ class SuperResolver(nn.Module):
         prior_dropout: float = 0.1,
         prediction: str = "v",
         latent: str = "haar",
+        uncertainty: bool = False,
     ) -> None:
         super().__init__()
         if size not in SIZES or prediction not in PREDICTIONS:
@@ -77,6 +80,7 @@ class SuperResolver(nn.Module):
         self.denoiser = Denoiser(channels, widths, blocks, prior_channels, condition_size=CONDITION_SIZE)
         self.anatomy = AnatomyExtractor().requires_grad_(False) if prior else None
         self.modulator = IntensityModulator(channels, widths) if modulation else None
+        self.scale_head = ScaleHead(widths[0], channels, len(CONTRASTS), len(MODALITIES)) if uncertainty else None
         self.split = 0 if self.anatomy is None else self.anatomy.context_size  # where the context's two vectors meet
         self.prior_dropout, self.prediction = prior_dropout, prediction
         self.multiple = self.latent.factor * 2 ** (len(widths) - 1)  # sides of a tile are multiples of this
@@ -159,6 +163,30 @@ class SuperResolver(nn.Module):
         """What the denoiser says of a tile and its noisy latent, (B, 8, D/2, H/2, W/2); see :meth:`sample`."""
         prior, maps = self.guidance(tile, cells, context, condition)
         return self.denoiser(noisy, self.latent.encode(tile), t, condition, prior, maps)
+
+    @torch.jit.export
+    def predict_with_scale(
+        self,
+        tile: Tensor,
+        noisy: Tensor,
+        t: Tensor,
+        context: Tensor,
+        condition: Tensor,
+        cells: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """What :meth:`predict` says, and the log-scale of the error, see :class:`bundle.networks.scale.ScaleHead`."""
+        prior, maps = self.guidance(tile, cells, context, condition)
+        low = self.latent.encode(tile)
+        features = self.denoiser.features(noisy, low, t, condition, prior, maps)
+        output = self.denoiser.exit(features)
+        return output, torch.zeros_like(noisy) if self.scale_head is None else self.scale_head(features, low, output)
+
+    @torch.jit.export
+    def uncertainty(self, log_scale: Tensor, condition: Tensor) -> Tensor:
+        """The uncertainty (B, 1, D, H, W) that the second result of :meth:`predict_with_scale` means, calibrated."""
+        if self.scale_head is None:
+            raise ValueError("this network has no head for its uncertainty")
+        return self.scale_head.uncertainty(log_scale, condition)
 
     @torch.jit.export
     def clean(self, noisy: Tensor, output: Tensor, t: Tensor) -> Tensor:

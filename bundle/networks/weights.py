@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from .super_resolver import SuperResolver
+from .super_resolver import SIZES, SuperResolver
+
+_MODULES = {"prior": "anatomy", "modulation": "modulator", "uncertainty": "scale_head"}  # of a part of the network
 
 
 def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
@@ -106,6 +108,17 @@ def write_weights(path: str | os.PathLike, state: dict[str, Tensor]) -> None:
     os.replace(temporary, path)
 
 
-def load_super_resolver(path: str | os.PathLike, size: str = "student", **parts: bool) -> SuperResolver:
-    """A SuperResolver with the weights of a file; ``parts`` as in its constructor, errors as in :func:`load`."""
-    return load(SuperResolver(size, **parts), path)
+def load_super_resolver(path: str | os.PathLike) -> SuperResolver:
+    """A SuperResolver with the weights of a file, of the size and with the parts that these are of.
+
+    What it predicts is not in the weights: ``v`` is assumed.
+
+    Raises:
+        InputError: no such file, or not the weights of such a network.
+    """
+    state = read_weights(path)
+    modules = {name.split(".")[0] for name in state}
+    parts = {part: module in modules for part, module in _MODULES.items()}
+    sizes = {widths[0]: size for size, (widths, _) in SIZES.items()}
+    size = sizes.get(len(state.get("denoiser.entry.bias", ())), "student")
+    return load(SuperResolver(size, latent="autoencoder" if "latent" in modules else "haar", **parts), path)

@@ -139,13 +139,16 @@ def draw_shape(random: np.random.RandomState) -> dict[str, Any]:
     return {"matrix": matrix.tolist(), "displacement": control.tolist()}
 
 
-def deform(classes: Tensor, shape: dict[str, Any], spacing: Sequence[float]) -> Tensor:
-    """Warp a fine class map about its centre; beyond its faces it goes on as it ends there.
+def deform(
+    classes: Tensor, shape: dict[str, Any], spacing: Sequence[float], about: Sequence[float] | None = None
+) -> Tensor:
+    """Warp a class map; beyond its faces it goes on as it ends there.
 
     Args:
         classes: ``(D, H, W)`` uint8.
         shape: of :func:`draw_shape`.
         spacing: mm.
+        about: the place, in voxels, that the affine part leaves where it is; default the middle.
     """
     device, size = classes.device, classes.shape
     matrix = torch.tensor(shape["matrix"], device=device, dtype=torch.float32)
@@ -153,7 +156,8 @@ def deform(classes: Tensor, shape: dict[str, Any], spacing: Sequence[float]) -> 
     matrix = matrix * steps[None, :] / steps[:, None]
     control = torch.tensor(shape["displacement"], device=device, dtype=torch.float32) / steps[:, None, None, None]
     bases = [resample_matrix(5, n).to(device) for n in size]
-    centred = [torch.arange(n, device=device, dtype=torch.float32) - (n - 1) / 2 for n in size]
+    about = [(n - 1) / 2 for n in size] if about is None else about
+    centred = [torch.arange(n, device=device, dtype=torch.float32) - c for n, c in zip(size, about, strict=True)]
     flat, result = classes.reshape(-1), torch.empty_like(classes)
     for start in range(0, size[0], _SLAB):
         rows = slice(start, min(size[0], start + _SLAB))
@@ -162,7 +166,7 @@ def deform(classes: Tensor, shape: dict[str, Any], spacing: Sequence[float]) -> 
         for axis in range(3):
             position = place[axis]
             position += matrix[axis, 0] * centred[0][rows, None, None] + matrix[axis, 1] * centred[1][:, None]
-            position += matrix[axis, 2] * centred[2] + (size[axis] - 1) / 2
+            position += matrix[axis, 2] * centred[2] + about[axis]
             whole = position.round_().clamp_(0, size[axis] - 1).int()
             index = whole if index is None else index.mul_(size[axis]).add_(whole)
         torch.index_select(flat, 0, index.flatten(), out=result[rows].view(-1))
