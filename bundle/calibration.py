@@ -112,12 +112,14 @@ def report(judged: Sequence[Judged], folder: Path) -> list[dict]:
 
 
 def _draw(rows: Sequence[Mapping], path: Path) -> None:
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 5), layout="constrained")
     axes = figure.subplots()
     axes.plot([0.45, 1], [0.45, 1], color="0.7", linewidth=1)
     axes.fill_between([0.88, 0.92], 0.87, 0.93, color="0.9")
+    axes.set_prop_cycle(color=colormaps["tab20"].colors)
     for row in rows:
         label = f"{row['volume'].removesuffix('.nii.gz')} {row['modality']}, {row['contrast']}"
         axes.plot(LEVELS, list(row["coverage"].values()), marker="o", markersize=3, linewidth=1, label=label)
