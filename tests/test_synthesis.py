@@ -73,7 +73,8 @@ def test_the_head_turns_with_its_crop(item, monkeypatch):
     for seed in range(4):
         out, step = _crop(item, seed), item["step"]
         head = out["head"]
-        crop, turned = RandRenderd("image", SIZE)._warp(out["image"][0], head[0], step, out["centre"])
+        transform = RandRenderd("image", SIZE).set_random_state(seed)
+        crop, turned = transform._warp(out["image"][0], head[0], step, out["centre"])
         inside = torch.arange(6, crop.shape[-1] - 6)
         places = [((c - crop.shape[-1] / 2 + inside) / step).long() for c in out["centre"]]
         places = [p.clamp(0, n - 1) for p, n in zip(places, head.shape[1:], strict=True)]
