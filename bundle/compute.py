@@ -1,6 +1,8 @@
 """What the machine at hand can do: precision, memory, device."""
 
 import contextlib
+import os
+import resource
 from pathlib import Path
 
 import psutil
@@ -9,6 +11,12 @@ import torch
 from .errors import InputError
 
 _CGROUP = Path("/sys/fs/cgroup")
+_OWN_CGROUP = Path("/proc/self/cgroup")
+# limit, use and what of that is cache which the kernel gives back, of both versions
+_CGROUP_FILES = (
+    ("", "memory.max", "memory.current", "inactive_file"),
+    ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
 _FAST_BF16 = ("avx512_bf16", "amx_bf16")  # processor features with which bf16 beats fp32
 
 
@@ -27,18 +35,68 @@ def autocast(device: torch.device | str, enabled: bool = True) -> contextlib.Abs
     return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
 
 
+class _Share:
+    """What part of the machine this process may take: one of so many processes, of at most so many bytes."""
+
+    processes, most = 1, None
+
+
+def share_machine(processes: int, most: int | None = None) -> None:
+    """Tell this process that so many of its kind share the machine, and how many bytes each may take, if that is set.
+
+    :func:`free_memory` of the CPU counts it.
+    """
+    _Share.processes, _Share.most = max(1, processes), most or None
+
+
 def free_memory(device: torch.device | str) -> int:
-    """Bytes that can be allocated on ``device`` now; limits of a container (cgroup v2) count."""
+    """Bytes that this process can allocate on ``device`` now.
+
+    Limits of a container or of a batch job (cgroup, version 1 or 2), of the shell (``ulimit -v``) and of
+    :func:`share_machine` count.
+    """
     device = torch.device(device)
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + cached
-    available = int(psutil.virtual_memory().available)
+    process = psutil.Process().memory_info()
+    free = min([int(psutil.virtual_memory().available) // _Share.processes, *_cgroup_free()])
+    if _Share.most is not None:
+        free = min(free, _Share.most - process.rss)
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return max(0, free if limit == resource.RLIM_INFINITY else min(free, limit - process.vms))
+
+
+def _cgroup_free() -> list[int]:
+    """What is left in the control group of this process and in those around it, where they have a limit."""
     try:
-        limit, used = ((_CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
-    except OSError:
-        return available
-    return available if limit == "max" else min(available, int(limit) - int(used))
+        own = dict(line.split(":", 2)[1:] for line in _OWN_CGROUP.read_text().splitlines())
+    except (OSError, ValueError):
+        own = {}
+    free = []
+    for controller, limit, used, cache in _CGROUP_FILES:
+        inner = Path(own.get(controller, "/"))
+        for folder in (inner, *inner.parents):
+            group = _CGROUP / controller / str(folder).lstrip("/")
+            with contextlib.suppress(OSError, ValueError):
+                size = int((group / limit).read_text())  # "max" is no number
+                taken = int((group / used).read_text())
+                free.append(size - max(0, taken - _stat(group / "memory.stat", cache)))
+    return free
+
+
+def _stat(path: Path, name: str) -> int:
+    with contextlib.suppress(OSError):
+        for line in path.read_text().splitlines():
+            key, _, value = line.partition(" ")
+            if key == name:
+                return int(value)
+    return 0
+
+
+def available_cores() -> int:
+    """Processor cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def pick_device(name: str | None) -> torch.device:
