@@ -7,9 +7,7 @@ import re
 import struct
 import tempfile
 import zlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from monai.data.image_reader import ITKReader
 
 from .errors import InputError
 from .geometry import check_grid
+from .writing import replacing
 
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha")
 RESULT, UNCERTAINTY, TISSUE = "desc-superres", "desc-uncertainty", "desc-tissue"  # parts of the names of results
@@ -124,17 +123,6 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     return shape
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path``: it takes its place when the block ends well, and is removed when not."""
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_volume(path: Path, volume: np.ndarray, affine: np.ndarray, codes: tuple[int, int]) -> None:
