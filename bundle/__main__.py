@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .command_line import refuse_code
 from .errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -180,6 +181,8 @@ def main() -> None:
     import fire
 
     try:
+        for word in sys.argv[1:]:
+            refuse_code(fire.parser.DefaultParseValue(word.partition("=")[2] if word.startswith("--") else word))
         fire.Fire(Commands(), name="spcdd")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,7 +1,6 @@
 """What the machine at hand can do: precision, memory, device."""
 
 import contextlib
-import os
 import resource
 from pathlib import Path
 
@@ -92,11 +91,6 @@ def _stat(path: Path, name: str) -> int:
             if key == name:
                 return int(value)
     return 0
-
-
-def available_cores() -> int:
-    """Processor cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def pick_device(name: str | None) -> torch.device:

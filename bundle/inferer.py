@@ -13,10 +13,12 @@ from .compute import autocast, free_memory
 from .diffusion import sampling_times, start_time, step
 from .errors import InputError
 from .geometry import apply_axes, gaussian_matrix
+from .memory import with_smaller_tiles
 from .networks.context import cut_surround, surround
 
 _SMOOTHING = 3.0  # voxels, full width at half maximum: a few samples tell a variance badly, their neighbours help
 _LEAST_SPREAD = 0.003  # of normalised intensity: no voxel is certain
+TILE, RAN_OUT = "tile", "memory_ran_out"  # meta data of a result: side of its tiles, 0 for none; whether it fell back
 _TILE_STEP = 8  # tiles begin on multiples of this, so that every scale of the U-Net sees the same phase
 
 
@@ -80,8 +82,11 @@ class SuperResolutionInferer(Inferer):
             uncertainty, the smoothed deviation of the samples or what the head says, scaled as
             :mod:`bundle.calibration` found.
 
+        The meta data of a MetaTensor say which tiles it became, and whether those came of memory that ran out.
+
         Raises:
-            InputError: ``uncertainty`` of a single sample is asked of a network without the head.
+            InputError: ``uncertainty`` of a single sample is asked of a network without the head, or the smallest tiles
+                are too large for the memory.
         """
         if self.uncertainty and getattr(network, "scale_head", None) is None:
             raise InputError("this network tells no uncertainty in one step; draw samples (--samples 8) instead")
@@ -94,8 +99,13 @@ class SuperResolutionInferer(Inferer):
         context = network.context(image if context is None else context.to(image))
         cells = surround(volume) if cells is None else torch.as_tensor(cells).to(volume)
         draw = _Draw(self, network, volume, context, cells, torch.as_tensor(condition).to(image))
-        pred = self._combine(draw)[(..., *(slice(n) for n in shape))]
-        return MetaTensor(pred, meta=inputs.meta) if isinstance(inputs, MetaTensor) else pred
+        first = draw.tile
+        pred, tile = with_smaller_tiles(lambda t: self._combine(draw.cut(t)), first, volume.shape[2:], 2 * self.overlap)
+        pred = pred[(..., *(slice(n) for n in shape))]
+        if not isinstance(inputs, MetaTensor):
+            return pred
+        told = {TILE: tile or 0, RAN_OUT: int(tile != first)}
+        return MetaTensor(pred, meta={**inputs.meta, **{k: torch.full((len(pred),), v) for k, v in told.items()}})
 
     def _combine(self, draw: "_Draw") -> Tensor:
         """Mean and spread of the samples; computed with running sums, so N samples need the memory of two."""
@@ -194,6 +204,11 @@ class _Draw:
         self.tile = inferer.tiles(tuple(volume.shape[2:]), volume.device, network.bytes_per_voxel)
 
         self.noise_shape = (volume.shape[0], 8, *(n // 2 for n in volume.shape[2:]))
+
+    def cut(self, tile: int | None) -> "_Draw":
+        """These draws in tiles of another side."""
+        self.tile = tile
+        return self
 
     def mean(self) -> tuple[Tensor, Tensor]:
         """The mean prediction, one step at temperature 0, and its uncertainty where that is wanted, else nothing."""

@@ -18,7 +18,7 @@ from .io import find_volumes, prepare_output
 from .networks.anatomy import AnatomyExtractor
 from .networks.super_resolver import SuperResolver
 from .networks.weights import load, load_super_resolver, write_weights
-from .options import parse_options
+from .options import OPTIONS, parse_options
 
 ROOT = Path(__file__).resolve().parent.parent
 FACTORS = (2, 2, 2)  # of the volumes that uncertainty is judged on
@@ -46,11 +46,14 @@ def load_model(name: str | None = None) -> tuple[SuperResolver, Path]:
 def enhance(path: str, output_dir: str, **options: Any) -> None:
     """Run ``configs/inference.json`` on ``path``.
 
+    Values reach the config as plain data: it would run a text that begins with a dollar sign.
+
     Raises:
         InputError: a refused option.
         SystemExit: nothing at ``path``, or volumes were refused; the message lists them.
     """
     parse_options(**options)
+    given = {name: OPTIONS[name].read(name, value) for name, value in options.items() if value is not None}
     if not (ROOT / "configs").is_dir():
         raise InputError(f"{ROOT}: no configs here; install the bundle from a clone with pip install -e")
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)  # "logging file is set to False"
@@ -59,9 +62,9 @@ def enhance(path: str, output_dir: str, **options: Any) -> None:
         workflow_type="inference",
         logging_file=False,
         bundle_root=str(ROOT),
-        input=path,
-        output_dir=output_dir,
-        **options,
+        input=Path(path),  # of no text that begins with one of the config's signs, or holds a '#'
+        output_dir=Path(output_dir),
+        **given,
     )
     workflow.initialize()
     workflow.run()

@@ -4,6 +4,7 @@ import difflib
 import inspect
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,8 +86,13 @@ def _memory(name: str, value: Any) -> int:
     return int(size)
 
 
-def _text(name: str, value: Any) -> str:
-    return str(value)
+def _pattern(pattern: str, allowed: str) -> Callable[[str, Any], str]:
+    def read(name: str, value: Any) -> str:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise _fail(name, value, allowed)
+        return value
+
+    return read
 
 
 OPTIONS: dict[str, Option] = {
@@ -107,7 +113,7 @@ OPTIONS: dict[str, Option] = {
         _choice("auto", "T1w", "T2w", "other"),
         "of the input; auto reads the file name, then the histogram",
     ),
-    "device": Option(None, _text, "cpu, cuda or cuda:N; default: cuda if there is one"),
+    "device": Option(None, _pattern(r"cpu|cuda(:\d+)?", "cpu, cuda or cuda:N"), "cpu, cuda or cuda:N; default: cuda if there is one"),
     "samples": Option(
         1,
         read_number(1, 1000, whole=True),
@@ -142,6 +148,19 @@ OPTIONS: dict[str, Option] = {
     ),
     "overwrite": Option(False, read_boolean, "make results again that are there already"),
     "on_error": Option("continue", _choice("continue", "stop"), "what a refused volume does to the rest of a folder"),
+    "workers": Option(
+        0,
+        read_number(0, 256, whole=True),
+        "local processes that share a folder's volumes, by Dask; 0: one after the other in this process",
+    ),
+    "scheduler": Option(
+        None,
+        _pattern(r"(tcp|tls|ucx|ws|wss)://[\w.:\[\]-]+|[\w./~-][^$%@#]*\.json", "tcp://HOST:PORT or a scheduler file .json"),
+        "address, or scheduler file, of a Dask cluster that works through the folder",
+    ),
+    "check_weights": Option(
+        True, read_boolean, "refuse weights that came with the bundle but are not as they were shipped"
+    ),
 }
 
 
@@ -158,6 +177,8 @@ def parse_options(**given: Any) -> dict[str, Any]:
     for name, option in OPTIONS.items():
         value = given.get(name)
         options[name] = option.default if value is None else option.read(name, value)
+    if options["workers"] and options["scheduler"]:
+        raise InputError("--workers and --scheduler: choose one, processes of this machine or a cluster")
     if options["temperature"] is None:
         options["temperature"] = 1.0 if options["samples"] > 1 else 0.0
     if options["samples"] > 1 and options["temperature"] == 0:
@@ -195,20 +216,16 @@ def check(base: str, bundle_root: str) -> None:
     """Refuse a config with unknown top-level keys, and bad options of an inference: one line, exit status 1.
 
     The first entry of every base config's ``initialize``. MONAI takes any ``--name value`` and adds it to the config,
-    so a misspelt option would change nothing, in silence. An expression in a config is told nothing of the config
-    around it: the workflow that evaluates it is found on the call stack.
+    so a misspelt option would change nothing, in silence.
 
     Args:
         base: file name of the base config, whose keys, with those of all overlays beside it, are the known ones.
             Keys that begin with an underscore are free for users.
         bundle_root: folder that holds ``configs``.
     """
-    frame = inspect.currentframe()
-    while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigWorkflow):
-        frame = frame.f_back
-    if frame is None:  # read by something that takes single parts of a config
+    config = surrounding_config()
+    if config is None:  # read by something that takes single parts of a config
         return
-    config = frame.f_locals["self"].parser.config
     if not (Path(bundle_root) / "configs" / base).is_file():
         raise SystemExit(f"error: {bundle_root}: no configs/{base} here; set --bundle_root to the folder of the bundle")
     known = set(_TRACKING)
@@ -223,3 +240,14 @@ def check(base: str, bundle_root: str) -> None:
             parse_options(**{name: config.get(name) for name in OPTIONS})
     except InputError as error:
         raise SystemExit(f"error: {error}") from None
+
+
+def surrounding_config() -> dict[str, Any] | None:
+    """The config, overrides included, of the workflow that this is called from; None where there is none.
+
+    An expression in a config is told nothing of the config around it, so the workflow is found on the call stack.
+    """
+    frame = inspect.currentframe()
+    while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigWorkflow):
+        frame = frame.f_back
+    return None if frame is None else frame.f_locals["self"].parser.config

@@ -1,6 +1,7 @@
 """The tissue map of the main job, as a MONAI transform."""
 
 from collections.abc import Hashable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,8 +10,11 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from .inferer import AnatomyInferer
+from .memory import with_smaller_tiles
 from .networks.anatomy import AnatomyExtractor
 from .networks.weights import load
+
+TILE, LEAST_TILE = 128, 64  # side of a tile in voxels: at first, and at the least where memory runs out
 
 
 class ExtractTissued(MapTransform):
@@ -20,11 +24,12 @@ class ExtractTissued(MapTransform):
         keys: (1, D, H, W) MetaTensor, what the super-resolver was given.
         weights: of the anatomy extractor; read when the first volume comes.
         enabled: False leaves items as they are.
+        check: whether the weights must be the shipped ones, see :func:`bundle.networks.weights.read_weights`.
     """
 
-    def __init__(self, keys: KeysCollection, weights: str, enabled: bool = True) -> None:
+    def __init__(self, keys: KeysCollection, weights: str, enabled: bool = True, check: bool = True) -> None:
         super().__init__(keys)
-        self.weights, self.enabled = weights, enabled
+        self.weights, self.enabled, self.check = weights, enabled, check
         self.network: AnatomyExtractor | None = None
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict:
@@ -34,8 +39,14 @@ class ExtractTissued(MapTransform):
         for key in self.key_iterator(item):
             image = item[key].as_tensor()[None]
             if self.network is None:
-                self.network = load(AnatomyExtractor(), self.weights)
+                self.network = load(AnatomyExtractor(), self.weights, self.check)
                 self.network.to(image.device, memory_format=torch.channels_last_3d)
             condition = torch.as_tensor(item["condition"])[None]
-            item["tissue"] = MetaTensor(AnatomyInferer()(image, self.network, condition)[0], affine=item[key].affine)
+            tissue, _ = with_smaller_tiles(
+                partial(self._label, image, condition), TILE, image.shape[2:], LEAST_TILE
+            )
+            item["tissue"] = MetaTensor(tissue[0], affine=item[key].affine)
         return item
+
+    def _label(self, image: torch.Tensor, condition: torch.Tensor, tile: int) -> torch.Tensor:
+        return AnatomyInferer(tile)(image, self.network, condition)

@@ -1,6 +1,5 @@
 """MONAI dictionary transforms of the main job: read, put on the target grid, and back to a file."""
 
-import math
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,9 @@ from . import __version__
 from .compute import free_memory
 from .consistency import default_operator, project_back
 from .errors import InputError
+from .forecast import needed
 from .geometry import Grid, default_spacing, resample, target_grid
+from .inferer import RAN_OUT, TILE
 from .intensity import Intensity, fit_intensity
 from .io import TISSUE, UNCERTAINTY, read_volume, result_name, sha256, write_json, write_volume
 from .modality import modality_by_histogram, modality_by_name
@@ -31,7 +32,6 @@ DESCRIPTIONS = {
     "input": "Super-resolved volume",
     "7T": "Super-resolved 7 T-like volume, its contrast learnt from simulated pairs and not from 7 T scans",
 }
-BYTES_PER_VOXEL = 60  # of the target, held at the peak besides the network's activations
 
 
 class LoadVolumed(MapTransform):
@@ -111,7 +111,7 @@ class ToTargetGridd(MapTransform):
             raise InputError(
                 f"{name}: target spacing {asked} mm is nowhere finer than the input's {own} mm; choose less"
             )
-        need, free = math.prod(target.shape) * BYTES_PER_VOXEL, free_memory("cpu")
+        need, free = needed(target.shape), free_memory("cpu")
         if need > free:
             size = " x ".join(map(str, target.shape))
             reason = f"{size} voxels at {asked} mm need {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
@@ -182,7 +182,8 @@ class RestoreOrientationd(MapTransform):
             back = nib.orientations.ornt_transform(canonical, item["axes"].cpu().numpy())
             affine = volume.affine.numpy() @ nib.orientations.inv_ornt_aff(back, volume.shape[1:])
             array = np.stack([nib.apply_orientation(channel, back) for channel in volume.cpu().numpy()])
-            item[key] = MetaTensor(torch.from_numpy(array), affine=torch.from_numpy(affine))
+            kept = {k: volume.meta[k] for k in (TILE, RAN_OUT) if k in volume.meta}
+            item[key] = MetaTensor(torch.from_numpy(array), affine=torch.from_numpy(affine), meta=kept)
         return item
 
 
@@ -230,6 +231,9 @@ class SaveResultd(MapTransform):
         factors = [canonical[axis] for axis in item["axes"][:, 0].int().tolist()]
         modality = MODALITIES[int(item["condition"][1] + 2 * item["condition"][2])]
         warnings, contrast = factor_warnings(factors), "7T" if item["condition"][0] > 0 else "input"
+        told = getattr(item[self.keys[0]], "meta", {})
+        if told.get(RAN_OUT):
+            warnings.append(f"memory ran out; done again in tiles of {int(told[TILE])} voxels")
         if self.options.get("contrast", contrast) != contrast:
             warnings.append(f"contrast 7T is there for {' and '.join(PAIRED)} only; the input's was kept")
         return {
@@ -248,6 +252,7 @@ class SaveResultd(MapTransform):
             "Factors": factors,
             "Degradation": "Gaussian point-spread function, full width at half maximum of one input voxel per axis",
             **({"Tissue": dict(enumerate(TISSUES))} if "tissue" in item else {}),
+            "Tile": int(told.get(TILE, 0)) or None,
             "Warnings": warnings,
             "RuntimeSeconds": round(time.time() - float(item["started"]), 2),
         }

@@ -1,4 +1,7 @@
+import csv
 import json
+import re
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -30,9 +33,12 @@ def test_a_cohort_goes_on_after_refused_volumes_and_ends_with_their_table(folder
     with pytest.raises(SystemExit) as ended:
         enhance(str(folder), str(out), contrast="input")
     message = str(ended.value)
-    assert "constant.nii.gz: all voxels have about the same value" in message
-    assert "nan.nii.gz: 1 voxels are NaN or Inf" in message and "2 of 4 volumes were refused" in message
-    names = sorted(p.name for p in out.iterdir())
+    assert re.search("constant.nii.gz +all voxels have about the same value", message)
+    assert re.search("nan.nii.gz +1 voxels are NaN or Inf", message) and "2 of 4 volumes were refused" in message
+    rows = list(csv.DictReader(open(out / "failures.csv", newline="")))
+    assert [Path(row["file"]).name for row in rows] == ["constant.nii.gz", "nan.nii.gz"]
+    assert rows[1]["reason"].startswith("1 voxels are NaN or Inf")
+    names = sorted(p.name for p in out.glob("*superres*"))
     assert names == [f"{n}_desc-superres.{e}" for n in ("good_T1w", "thick_T2w") for e in ("json", "nii.gz")]
     good, thick = (nib.load(out / f"{n}_desc-superres.nii.gz") for n in ("good_T1w", "thick_T2w"))
     assert good.shape == (48, 52, 40) and thick.shape == (40, 40, 80)

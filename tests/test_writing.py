@@ -2,7 +2,6 @@ import json
 import os
 import resource
 import signal
-import time
 
 import pytest
 from data import head
@@ -95,13 +94,13 @@ def test_a_folder_that_is_gone_is_one_line(tmp_path):
 
 
 def test_a_file_is_whole_at_every_moment(tmp_path):
-    path, end = tmp_path / "a.json", time.time() + 0.5
+    path = tmp_path / "a.json"
     write_json(path, {"rows": [0] * 1000})
     child = os.fork()
     if child == 0:
         for k in range(10**9):
             write_json(path, {"rows": [k] * 1000})
-    while time.time() < end:
+    for _ in range(500):
         assert len(json.loads(path.read_text())["rows"]) == 1000
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)

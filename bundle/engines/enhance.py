@@ -5,16 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ignite.engine import Events
 from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
+from tqdm import tqdm
 
 from ..compute import pick_device
 from ..errors import InputError
+from ..failures import Failure, one_line, save, summary
 from ..io import find_volumes, prepare_output, result_name
-from ..networks.weights import read_weights
+from ..networks.weights import load, read_weights
 
 
-def preflight(source: str | None, output_dir: str, weights: str, device: str | None) -> None:
+def preflight(
+    source: str | None, output_dir: str, weights: str, device: str | None, check_weights: bool = True
+) -> None:
     """Refuse what can be refused before anything is loaded: one line, exit status 1.
 
     Raises:
@@ -26,7 +31,7 @@ def preflight(source: str | None, output_dir: str, weights: str, device: str | N
             raise InputError("--input is missing; name a volume or a folder of volumes")
         _check_names(find_volumes(source))
         pick_device(device)
-        read_weights(weights)
+        read_weights(weights, check_weights)
         prepare_output(output_dir)
     except InputError as error:
         raise SystemExit(f"error: {error}") from None
@@ -43,69 +48,106 @@ def _check_names(paths: list[Path]) -> None:
 def list_items(source: str | None, output_dir: str, overwrite: bool) -> list[dict[str, str]]:
     """One item ``{"image": path}`` per volume that is still to do; none without a source."""
     paths = [] if source is None else find_volumes(source)
-    done = [p for p in paths if not overwrite and (Path(output_dir) / result_name(p)).exists()]
-    for path in done:
-        print(f"{path.name}: done before, skipped (--overwrite true makes it again)")
+    done = {p for p in paths if not overwrite and expected_result(str(p), output_dir).exists()}
+    if done:
+        name = one_line(min(done).name) if len(done) == 1 else f"{len(done)} of {len(paths)} volumes"
+        print(f"{name}: done before, skipped (--overwrite true makes them again)")
     return [{"image": str(p)} for p in paths if p not in done]
 
 
-def _reason(error: BaseException | None) -> InputError | None:
-    """The refusal behind an error that MONAI has wrapped, if there is one."""
-    while error is not None:
-        if isinstance(error, InputError):
-            return error
-        if isinstance(error, OSError) and error.strerror:
-            return InputError(f"{error.filename or 'output'}: {error.strerror}")
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error):
-            return InputError("not enough memory; choose a smaller --max_memory or a larger --target_spacing")
-        error = error.__cause__
-    return None
+def expected_result(image: str, output_dir: str) -> Path:
+    """Where the result of a volume will be; when it is there, the volume is done."""
+    return Path(output_dir) / result_name(Path(image))
 
 
 class CohortDataset(Dataset):
-    """Dataset whose items may be refused: a refused one is ``{"refused": message}`` instead of an exception."""
+    """Dataset whose items may be refused: a refused one is ``{"refused": error}`` instead of an exception."""
 
     def _transform(self, index: int) -> Any:
         try:
             return super()._transform(index)
         except Exception as error:
-            reason = _reason(error)
-            if reason is None:
-                raise
-            return {"refused": str(reason), "path": self.data[index]["image"]}
+            return {"refused": Failure.of(self.data[index]["image"], error), "path": self.data[index]["image"]}
+
+
+class LoadWeights:
+    """Handler that loads a network before the first run of an engine.
+
+    Args:
+        network: to be filled.
+        path: of its weights.
+        check: whether they must be the shipped ones, see :func:`bundle.networks.weights.read_weights`.
+    """
+
+    def __init__(self, network: torch.nn.Module, path: str, check: bool = True) -> None:
+        self.network, self.path, self.check, self.loaded = network, path, check, False
+
+    def attach(self, engine: SupervisedEvaluator) -> None:
+        """Register at the start."""
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: SupervisedEvaluator) -> None:
+        """Load, the first time."""
+        if not self.loaded:
+            load(self.network, self.path, self.check)
+            self.loaded = True
 
 
 class Enhancer(SupervisedEvaluator):
     """Evaluator over a cohort: goes on after refused volumes, and ends with a table of them.
 
     Args:
-        on_error: ``continue`` with the next volume, or ``stop``.
+        on_error: ``continue`` with the next volume, or ``stop``. After a result that cannot be written it always stops.
+        output_dir: folder of the results, for the table of failures.
+        workers: local processes that share the volumes, see :mod:`bundle.cohort`; 0: this one does all.
+        scheduler: of a cluster that does, likewise.
         kwargs: of :class:`monai.engines.SupervisedEvaluator`.
     """
 
-    def __init__(self, on_error: str = "continue", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        on_error: str = "continue",
+        output_dir: str = ".",
+        workers: int = 0,
+        scheduler: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self.on_error = on_error
-        self.refused: list[str] = []
+        self.on_error, self.output_dir, self.workers, self.scheduler = on_error, output_dir, workers, scheduler
+        self.failures: list[Failure] = []
+        self.results: list[str] = []
 
     def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Any]) -> dict:
-        path = Path(batchdata["path"][0])
+        path = batchdata["path"][0]
         try:
             if "refused" in batchdata:
-                raise InputError(batchdata["refused"][0])
-            output = super()._iteration(engine, batchdata)
-            for item in engine.state.output:
-                print(f"{path.name} -> {item['result']}")
+                failure, output = Failure(*(part[0] for part in batchdata["refused"])), {}
+            else:
+                failure, output = None, super()._iteration(engine, batchdata)
+                for item in engine.state.output:
+                    self.done(path, item["result"])
         except Exception as error:
-            reason = _reason(error)
-            if reason is None:
-                raise
-            message = str(reason)
-            self.refused.append(message if path.name in message else f"{path}: {message}")
-            if self.on_error == "stop":
-                engine.terminate()
-            output = {}
+            failure, output = Failure.of(path, error), {}
+        if failure is not None and self.failed(failure):
+            engine.terminate()
         return output
+
+    def done(self, path: str, result: str) -> None:
+        """Take down a result, and tell."""
+        self.results.append(result)
+        tqdm.write(f"{one_line(Path(path).name)} -> {one_line(result)}")
+
+    def failed(self, failure: Failure) -> bool:
+        """Take down a failure; whether the cohort ends with it."""
+        self.failures.append(failure)
+        return self.on_error == "stop" or failure.final
+
+    def process(self, item: dict[str, Any]) -> Failure | str:
+        """One volume: its failure, or the path of its result. What an engine on another process is asked to do."""
+        self.failures, self.results = [], []
+        self.data_loader.dataset.data = [item]
+        super().run()
+        return self.failures[0] if self.failures else self.results[0]
 
     def run(self, global_epoch: int = 1) -> None:
         """Work through the cohort.
@@ -113,11 +155,21 @@ class Enhancer(SupervisedEvaluator):
         Raises:
             SystemExit: volumes were refused; the message lists them.
         """
-        if len(self.data_loader) > 0:
-            super().run(global_epoch)
-        if self.refused:
-            lines = "\n".join(f"error: {message}" for message in self.refused)
-            total = len(self.data_loader)
-            count = f"\n{len(self.refused)} of {total} volumes were refused" if total > 1 else ""
+        items = self.data_loader.dataset.data
+        try:
+            if items and (self.scheduler or min(self.workers, len(items)) > 1):
+                from ..cohort import distribute  # needs Dask
+
+                distribute(self, items)
+            elif items:
+                super().run(global_epoch)
+            order = {item["image"]: k for k, item in enumerate(items)}
+            self.failures.sort(key=lambda failure: order.get(failure.path, -1))
+            table = save(self.failures, len(items), self.output_dir) if items else None
+        except InputError as error:
+            raise SystemExit(f"error: {error}") from None
+        if self.failures:
             sys.stdout.flush()
-            raise SystemExit(lines + count)
+            undone = len(items) - len(self.results) - len(self.failures)
+            words = summary(self.failures, len(items), undone)
+            raise SystemExit(words + (f"\nThis table: {table}" if table else ""))

@@ -1,25 +1,42 @@
 """Weights in files: reading them, starting from them, and growing a network out of a smaller one's."""
 
+import hashlib
+import io
+import json
 import os
 import pickle
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..writing import replacing
 from .super_resolver import SIZES, SuperResolver
 
 _MODULES = {"prior": "anatomy", "modulation": "modulator", "uncertainty": "scale_head"}  # of a part of the network
 
 
-def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
-    """Plain tensors by name.
+LISTING = "sha256.json"  # beside files of weights: what they must be
+
+
+def read_weights(path: str | os.PathLike, check: bool = True) -> dict[str, Tensor]:
+    """Plain tensors by name; nothing else is ever unpickled.
+
+    A file that is named in a ``sha256.json`` beside it must be the one that is meant there. Any other is taken as it is.
+
+    Args:
+        path: file.
+        check: False takes a listed file whatever it is.
 
     Raises:
-        InputError: no such file, or not weights.
+        InputError: no such file, not weights, or not those that the listing means.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        content = Path(path).read_bytes()
+        if check:
+            check_listed(path, hashlib.sha256(content).hexdigest())
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         message = "no such file; the weights belong there, trained or as they come with the repository"
         raise InputError(f"{path}: {message}") from error
@@ -28,6 +45,24 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     if not isinstance(state, dict):
         raise InputError(f"{path}: these are not weights; fetch the file again")
     return state
+
+
+def check_listed(path: str | os.PathLike, digest: str) -> None:
+    """See that a file has the SHA-256 that the ``sha256.json`` beside it says, if that names it.
+
+    Raises:
+        InputError: it has another.
+    """
+    expected = _listed(path).get(Path(path).name, digest)
+    if digest != expected:
+        todo = "fetch the file again, or take it as it is with --check_weights false"
+        reason = f"not the weights that were shipped (SHA-256 {digest[:12]}..., expected {expected[:12]}...)"
+        raise InputError(f"{path}: {reason}; {todo}")
+
+
+def _listed(path: str | os.PathLike) -> dict[str, str]:
+    listing = Path(path).parent / LISTING
+    return json.loads(listing.read_text()) if listing.is_file() else {}
 
 
 def start_from(
@@ -87,13 +122,18 @@ def grow(network: nn.Module, state: dict[str, Tensor]) -> nn.Module:
     return network
 
 
-def load(network: nn.Module, path: str | os.PathLike) -> nn.Module:
+def load(network: nn.Module, path: str | os.PathLike, check: bool = True) -> nn.Module:
     """The network with exactly the weights of a file, in evaluation mode.
+
+    Args:
+        network: to be filled.
+        path: file.
+        check: see :func:`read_weights`.
 
     Raises:
         InputError: no such file, or not the weights of this network.
     """
-    state = read_weights(path)
+    state = read_weights(path, check)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
@@ -102,10 +142,14 @@ def load(network: nn.Module, path: str | os.PathLike) -> nn.Module:
 
 
 def write_weights(path: str | os.PathLike, state: dict[str, Tensor]) -> None:
-    """Replace a file of weights, or leave it as it was."""
-    temporary = f"{path}.tmp"
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+    """Replace a file of weights, or leave it as it was; a listing beside it that names it is brought up to date."""
+    with replacing(Path(path)) as temporary:
+        torch.save(state, temporary)
+    listed = _listed(path)
+    if Path(path).name in listed:
+        listed[Path(path).name] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        with replacing(Path(path).parent / LISTING) as temporary:
+            temporary.write_text(json.dumps(listed, indent=2) + "\n")
 
 
 def load_super_resolver(path: str | os.PathLike) -> SuperResolver:
