@@ -41,6 +41,7 @@ KILLED = (
     "the process that worked on it was killed every time, as the system does when memory runs out; "
     "give it less --workers or a larger --target_spacing"
 )
+PATIENCE = 30  # seconds that a scheduler may take to answer
 _ONE = threading.Lock()  # one volume at a time in a process, however many threads Dask gives it
 
 
@@ -100,7 +101,7 @@ def _cluster(workers: int, scheduler: str | None) -> Iterator["Client"]:
     if scheduler is not None:
         where = {"scheduler_file": scheduler} if scheduler.endswith(".json") else {"address": scheduler}
         try:
-            client = Client(**where, timeout=30, set_as_default=False)
+            client = Client(**where, timeout=PATIENCE, set_as_default=False)
         except (OSError, ValueError) as error:
             raise InputError(f"--scheduler {scheduler}: no Dask scheduler answers there ({error})") from error
         with client:

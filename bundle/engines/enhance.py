@@ -145,7 +145,7 @@ class Enhancer(SupervisedEvaluator):
     def process(self, item: dict[str, Any]) -> Failure | str:
         """One volume: its failure, or the path of its result. What an engine on another process is asked to do."""
         self.failures, self.results = [], []
-        self.data_loader.dataset.data = [item]
+        self.data_loader.dataset.data, self.state.epoch_length = [item], 1
         super().run()
         return self.failures[0] if self.failures else self.results[0]
 
