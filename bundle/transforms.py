@@ -26,6 +26,7 @@ from .networks.anatomy import TISSUES
 from .networks.super_resolver import MODALITIES, encode_condition
 from .simulation.acquisition import Acquisition
 from .simulation.protocol import MODALITIES as PAIRED
+from .writing import together
 
 TRAINED_FACTORS = ((4.0, 4.0), (8.0, 2.0))  # largest on one axis, and on the other two
 DESCRIPTIONS = {
@@ -190,7 +191,7 @@ class RestoreOrientationd(MapTransform):
 class SaveResultd(MapTransform):
     """Write the volume, the maps of uncertainty and tissue if they are there, and the sidecar.
 
-    The volume comes last, so that it means "done".
+    All are written before the first gets its name; the volume comes last, so that it means "done".
 
     Args:
         keys: (C, D, H, W) MetaTensor: image, and spread.
@@ -211,16 +212,18 @@ class SaveResultd(MapTransform):
             path, affine = Path(item["path"]), pred.affine.numpy()
             codes = tuple(int(c) for c in item["source"].meta["form_codes"])
             target = self.folder / result_name(path)
-            if len(pred) > 1:
-                uncertainty = self.folder / result_name(path, UNCERTAINTY)
-                write_volume(uncertainty, pred[1].numpy().astype("float32"), affine, codes)
-            if "tissue" in item:
-                write_volume(self.folder / result_name(path, TISSUE), item["tissue"][0].cpu().numpy(), affine, codes)
-            sidecar = self.sidecar(item)
+            with together():
+                if len(pred) > 1:
+                    uncertainty = self.folder / result_name(path, UNCERTAINTY)
+                    write_volume(uncertainty, pred[1].numpy().astype("float32"), affine, codes)
+                if "tissue" in item:
+                    tissue = self.folder / result_name(path, TISSUE)
+                    write_volume(tissue, item["tissue"][0].cpu().numpy(), affine, codes)
+                sidecar = self.sidecar(item)
+                write_json(target.with_name(target.name.replace(".nii.gz", ".json")), sidecar)
+                write_volume(target, pred[0].numpy().astype("float32"), affine, codes)
             for warning in sidecar["Warnings"]:
                 print(f"warning: {path.name}: {warning}")
-            write_json(target.with_name(target.name.replace(".nii.gz", ".json")), sidecar)
-            write_volume(target, pred[0].numpy().astype("float32"), affine, codes)
             item["result"] = str(target)
         return item
 

@@ -1,6 +1,7 @@
 """Files that are whole or not there, also when the run was killed, the disk is full or two runs share a folder."""
 
 import contextlib
+import contextvars
 import errno
 import fcntl
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 from .errors import OutputError
 
 _PREFIX, _SUFFIX = ".spcdd-", ".part"  # of temporary files
+_GROUP: contextvars.ContextVar[list | None] = contextvars.ContextVar("group", default=None)  # of `together`
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -25,16 +27,44 @@ def replacing(path: Path) -> Iterator[Path]:
         OutputError: the file system refuses; ``path`` is then what it was before.
     """
     path = Path(path)
-    try:
+    with _readable_errors(path), contextlib.ExitStack() as stack:
         remove_left_over(path.parent)
         temporary, lock = _temporary(path.parent)
-        try:
-            yield temporary
-            _to_disk(temporary)
+        stack.callback(os.close, lock)
+        stack.callback(temporary.unlink, missing_ok=True)
+        yield temporary
+        _to_disk(temporary)
+        group = _GROUP.get()
+        if group is None:
             os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-            os.close(lock)
+        else:
+            group.append((temporary, path, stack.pop_all()))
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Within the block, files get their names when it ends, all in the order of their writing, or none does.
+
+    Raises:
+        OutputError: the file system refuses.
+    """
+    group: list[tuple[Path, Path, contextlib.ExitStack]] = []
+    token = _GROUP.set(group)
+    try:
+        yield
+        for temporary, path, _ in group:
+            with _readable_errors(path):
+                os.replace(temporary, path)
+    finally:
+        _GROUP.reset(token)
+        for _, _, stack in group:
+            stack.close()
+
+
+@contextlib.contextmanager
+def _readable_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         todo = "make room" if error.errno in _FULL else "look at the folder and its rights"
         message = f"{path}: cannot be written ({error.strerror}); {todo} or choose another output folder"

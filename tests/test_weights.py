@@ -1,11 +1,15 @@
+import hashlib
+import json
+import pickle
+
 import pytest
 import torch
-from data import small_network
+from data import ROOT, small_network
 
 from bundle.errors import InputError
 from bundle.networks.anatomy import AnatomyExtractor
 from bundle.networks.super_resolver import SuperResolver
-from bundle.networks.weights import grow, load_super_resolver, start_from
+from bundle.networks.weights import LISTING, grow, load_super_resolver, read_weights, start_from, write_weights
 
 IMAGE = torch.rand(1, 1, 16, 24, 16, generator=torch.Generator().manual_seed(0))
 
@@ -53,3 +57,52 @@ def test_the_extractor_may_come_from_a_file_of_its_own(tmp_path):
     start_from(SuperResolver("small"), None, anatomy=path)  # a network without an extractor needs none
     with pytest.raises(InputError, match="nor of a smaller one"):
         start_from(SuperResolver("small"), path)
+
+
+def test_every_shipped_file_is_listed_and_is_what_the_list_says():
+    listed = json.loads((ROOT / "models" / LISTING).read_text())
+    shipped = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in (ROOT / "models").glob("*.pt")}
+    assert shipped == listed, "write the SHA-256 of every file of models/ into models/sha256.json"
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """A listed file of weights that another took the place of."""
+    path = tmp_path / "model.pt"
+    torch.save(small_network().state_dict(), path)
+    (tmp_path / LISTING).write_text(json.dumps({"model.pt": hashlib.sha256(path.read_bytes()).hexdigest()}))
+    read_weights(path)
+    torch.save(small_network(seed=1).state_dict(), path)
+    return path
+
+
+def test_a_listed_file_that_is_another_is_refused_unless_asked_for(listed):
+    with pytest.raises(InputError, match="model.pt: not the weights that were shipped .*--check_weights false"):
+        load_super_resolver(listed)
+    assert read_weights(listed, check=False)
+
+
+def test_a_file_of_the_users_own_is_taken(listed):
+    own = listed.with_name("own.pt")
+    own.write_bytes(listed.read_bytes())
+    assert read_weights(own)
+
+
+def test_weights_that_are_saved_anew_are_listed_anew(listed):
+    write_weights(listed, small_network(seed=2).state_dict())
+    assert read_weights(listed)
+
+
+class _Bomb:
+    def __reduce__(self):
+        return (open, ("bomb", "w"))
+
+
+def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"a": _Bomb()}, "zip.pt")
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps({"a": _Bomb()}))
+    for name in ("zip.pt", "plain.pt"):
+        with pytest.raises(InputError, match="these are not weights"):
+            read_weights(name)
+    assert not (tmp_path / "bomb").exists()

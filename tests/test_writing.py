@@ -9,7 +9,7 @@ from data import head
 import bundle.writing
 from bundle.errors import OutputError
 from bundle.io import write_json, write_volume
-from bundle.writing import remove_left_over, replacing
+from bundle.writing import remove_left_over, replacing, together
 
 
 def _killed_while_writing(folder):
@@ -105,3 +105,18 @@ def test_a_file_is_whole_at_every_moment(tmp_path):
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert len(json.loads(path.read_text())["rows"]) == 1000
+
+
+def test_files_that_belong_together_get_their_names_together_in_order_or_not_at_all(tmp_path, monkeypatch):
+    renamed, rename = [], os.replace
+    monkeypatch.setattr(bundle.writing.os, "replace", lambda a, b: (renamed.append(b.name), rename(a, b)))
+    with together():
+        write_json(tmp_path / "b.json", {})
+        write_json(tmp_path / "a.json", {"a": 1})
+        remove_left_over(tmp_path)
+        assert not list(tmp_path.glob("*.json"))
+    assert renamed == ["b.json", "a.json"] and sorted(os.listdir(tmp_path)) == ["a.json", "b.json"]
+    with pytest.raises(RuntimeError), together():
+        write_json(tmp_path / "a.json", {"a": 2})
+        raise RuntimeError
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": 1} and len(os.listdir(tmp_path)) == 2
