@@ -30,7 +30,7 @@ $(VENV)/demo.done: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/test.done: $(VENV)/demo.done
-	$(PY) -m pip install -q -c constraints.txt -e ".[demo,test]"
+	$(PY) -m pip install -q -c constraints.txt -e ".[demo,test,cluster]"
 	touch $@
 
 clean:

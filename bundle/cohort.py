@@ -1,8 +1,8 @@
 """A cohort on several processes or machines, by Dask distributed: one volume per task.
 
-Dask hands every volume to one worker and the volumes of a lost worker to the others. Every worker builds the workflow of
-the config once. What Dask itself sends between its processes is pickled by it, so its addresses are for trusted machines
-only; local ones speak TLS with keys that live as long as the run.
+Dask hands every volume to one worker and the volumes of a lost worker to the others. Every worker builds the workflow
+of the config once. Dask pickles what it sends between its processes, so its addresses are for trusted machines only;
+local ones speak TLS with keys that live as long as the run.
 """
 
 import contextlib
@@ -14,7 +14,6 @@ import logging
 import os
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -179,7 +178,9 @@ def _submit(client: "Client", job: Job, item: Mapping[str, Any], output_dir: str
 def _explained(error: Exception) -> Exception:
     """In words that help: a worker that cannot even read its task."""
     if isinstance(error, ImportError | AttributeError):
-        return InputError(f"a worker cannot load this software ({error}); install version {__version__} for the workers")
+        return InputError(
+            f"a worker cannot load this software ({error}); install version {__version__} for the workers"
+        )
     return error
 
 
@@ -218,7 +219,7 @@ def _workflow(job: Job) -> "Enhancer":
     config["output_dir"] = Path(config["output_dir"])  # not a text, in which a config would look for its signs
     limit = worker.memory_manager.memory_limit
     share_machine(job.processes, limit and int(0.9 * limit))  # Dask ends a worker at 95 %
-    alone = not job.local and CPU_COUNT < (os.cpu_count() or 1)  # a batch job or container with cores of its own
+    alone = not job.local and (os.cpu_count() or 1) > CPU_COUNT  # a batch job or container with cores of its own
     torch.set_num_threads(max(1, CPU_COUNT if alone else CPU_COUNT // job.processes))
     if job.local and isinstance(worker.name, int):
         config["device"] = own_device(config.get("device"), worker.name, torch.cuda.device_count())

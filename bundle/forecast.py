@@ -15,7 +15,11 @@ from .geometry import Grid, check_grid, default_spacing, target_grid
 from .inferer import SuperResolutionInferer
 from .io import split_name
 
-HELD = 60  # bytes per voxel of the result at the peak, besides the network's activations (docs/cohorts.md)
+HELD, SAMPLING = (
+    60,
+    36,
+)  # bytes per voxel of the result at the peak, besides the network's activations, and more where samples are
+# drawn: their running sums (measured, docs/cohorts.md)
 SMALLEST = 256 * 2**20  # bytes for the activations of the smallest tiles and for libraries
 
 
@@ -82,8 +86,10 @@ def _of(
     padded = tuple(n + -n % network.multiple for n in shape)
     tile = inferer.tiles(padded, device, network.bytes_per_voxel)
     active = math.prod(padded if tile is None else [min(n, tile) for n in padded]) * network.bytes_per_voxel
-    held = math.prod(shape) * HELD
-    return Forecast(path, shape, tile, held + (active if device.type == "cpu" else 0), needed(shape) <= free)
+    sums = math.prod(shape) * (SAMPLING if inferer.temperature > 0 else 0)
+    held = math.prod(shape) * HELD + sums
+    fits = needed(shape) + sums <= free
+    return Forecast(path, shape, tile, held + (active if device.type == "cpu" else 0), fits)
 
 
 def _grids(paths: Iterable[Any]) -> Iterable[tuple[Path, Grid]]:

@@ -46,7 +46,9 @@ def with_smaller_tiles(
             side = min(tile or max(shape), max(shape))
             if side <= least:
                 size, todo = math.prod(shape) / 1e6, "close other programs, or choose --device cpu or a larger"
-                reason = f"not enough memory for a result of {size:.0f} million voxels, in tiles of {side} voxels either"
+                reason = (
+                    f"not enough memory for a result of {size:.0f} million voxels, in tiles of {side} voxels either"
+                )
                 raise InputError(f"{reason}; {todo} --target_spacing") from error
         # after the block, whose error holds all that was allocated
         tile = max(least, side * 2 // 3 // _STEP * _STEP)

@@ -113,7 +113,9 @@ OPTIONS: dict[str, Option] = {
         _choice("auto", "T1w", "T2w", "other"),
         "of the input; auto reads the file name, then the histogram",
     ),
-    "device": Option(None, _pattern(r"cpu|cuda(:\d+)?", "cpu, cuda or cuda:N"), "cpu, cuda or cuda:N; default: cuda if there is one"),
+    "device": Option(
+        None, _pattern(r"cpu|cuda(:\d+)?", "cpu, cuda or cuda:N"), "cpu, cuda or cuda:N; default: cuda if there is one"
+    ),
     "samples": Option(
         1,
         read_number(1, 1000, whole=True),
@@ -155,7 +157,9 @@ OPTIONS: dict[str, Option] = {
     ),
     "scheduler": Option(
         None,
-        _pattern(r"(tcp|tls|ucx|ws|wss)://[\w.:\[\]-]+|[\w./~-][^$%@#]*\.json", "tcp://HOST:PORT or a scheduler file .json"),
+        _pattern(
+            r"(tcp|tls|ucx|ws|wss)://[\w.:\[\]-]+|[\w./~-][^$%@#]*\.json", "tcp://HOST:PORT or a scheduler file .json"
+        ),
         "address, or scheduler file, of a Dask cluster that works through the folder",
     ),
     "check_weights": Option(

@@ -42,9 +42,7 @@ class ExtractTissued(MapTransform):
                 self.network = load(AnatomyExtractor(), self.weights, self.check)
                 self.network.to(image.device, memory_format=torch.channels_last_3d)
             condition = torch.as_tensor(item["condition"])[None]
-            tissue, _ = with_smaller_tiles(
-                partial(self._label, image, condition), TILE, image.shape[2:], LEAST_TILE
-            )
+            tissue, _ = with_smaller_tiles(partial(self._label, image, condition), TILE, image.shape[2:], LEAST_TILE)
             item["tissue"] = MetaTensor(tissue[0], affine=item[key].affine)
         return item
 

@@ -2,7 +2,7 @@
 
 python tests/killing.py SOURCE FOLDER KILLS SEED [OPTIONS as JSON]
 
-Every run is forked off this process, which has imported everything and computed nothing, so that hundreds are affordable.
+Every run is forked off this process, which has imported everything and computed nothing: hundreds are affordable.
 Prints a JSON object: kills, how many of them hit a run that had begun to write, runs that ended by themselves.
 """
 

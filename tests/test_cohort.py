@@ -80,7 +80,13 @@ def test_a_worker_with_another_version_says_so(tmp_path):
 
 def test_the_config_that_workers_get_means_the_same_in_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    given = {"bundle_root": ".", "weights": "$@bundle_root + '/m.pt'", "output_dir": Path("o"), "workers": 3, "input": "x"}
+    given = {
+        "bundle_root": ".",
+        "weights": "$@bundle_root + '/m.pt'",
+        "output_dir": Path("o"),
+        "workers": 3,
+        "input": "x",
+    }
     config = json.loads(portable(given))
     assert config["bundle_root"] == str(tmp_path) and config["output_dir"] == str(tmp_path / "o")
     assert config["weights"] == given["weights"] and config["workers"] == 0 and config["input"] is None
@@ -91,7 +97,9 @@ def test_the_config_that_workers_get_means_the_same_in_any_folder(tmp_path, monk
 
 def test_local_workers_take_turns_with_gpus_where_the_choice_is_open():
     assert [own_device(None, k, 2) for k in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
-    assert own_device("cuda:1", 0, 2) == "cuda:1" and own_device("cpu", 1, 2) == "cpu" and own_device(None, 0, 1) is None
+    assert (
+        own_device("cuda:1", 0, 2) == "cuda:1" and own_device("cpu", 1, 2) == "cpu" and own_device(None, 0, 1) is None
+    )
 
 
 def test_without_dask_the_job_says_what_to_install(source, tmp_path, monkeypatch):

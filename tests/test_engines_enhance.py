@@ -35,7 +35,7 @@ def test_a_cohort_goes_on_after_refused_volumes_and_ends_with_their_table(folder
     message = str(ended.value)
     assert re.search("constant.nii.gz +all voxels have about the same value", message)
     assert re.search("nan.nii.gz +1 voxels are NaN or Inf", message) and "2 of 4 volumes were refused" in message
-    rows = list(csv.DictReader(open(out / "failures.csv", newline="")))
+    rows = list(csv.DictReader((out / "failures.csv").read_text().splitlines()))
     assert [Path(row["file"]).name for row in rows] == ["constant.nii.gz", "nan.nii.gz"]
     assert rows[1]["reason"].startswith("1 voxels are NaN or Inf")
     names = sorted(p.name for p in out.glob("*superres*"))

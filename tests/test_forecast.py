@@ -32,7 +32,10 @@ def test_the_largest_result_is_told_from_headers_alone(tmp_path, capsys):
     active = 200 * 224 * 240 * small_network().bytes_per_voxel  # the network pads to multiples of 8
     assert largest.peak == 200 * 220 * 240 * HELD + active and largest.tile is None
     text = capsys.readouterr().out
-    assert text.startswith("memory: large.nii becomes 200 x 220 x 240, about 1.1 GB in one piece; ") and text.count("\n") == 1
+    assert (
+        text.startswith("memory: large.nii becomes 200 x 220 x 240, about 1.1 GB in one piece; ")
+        and text.count("\n") == 1
+    )
 
 
 def test_tiles_are_told(tmp_path, capsys):
@@ -53,7 +56,9 @@ def test_the_spacing_that_was_asked_for_counts(tmp_path):
     assert _forecast([path], (0.5, 0.5, 1.0)).shape == (80, 44, 24)
 
 
-@pytest.mark.parametrize("make", [lambda p: None, lambda p: p.touch(), lambda p: p.mkdir(), lambda p: p.write_text("x")])
+@pytest.mark.parametrize(
+    "make", [lambda p: None, lambda p: p.touch(), lambda p: p.mkdir(), lambda p: p.write_text("x")]
+)
 def test_what_has_no_header_is_left_to_the_reader(tmp_path, make, capsys):
     make(tmp_path / "a.nii.gz")
     assert _forecast([tmp_path / "a.nii.gz"]) is None and capsys.readouterr().out == ""

@@ -16,7 +16,6 @@ from bundle.io import (
     prepare_output,
     read_volume,
     result_name,
-    write_json,
     write_volume,
 )
 

@@ -23,7 +23,7 @@ LISTING = "sha256.json"  # beside files of weights: what they must be
 def read_weights(path: str | os.PathLike, check: bool = True) -> dict[str, Tensor]:
     """Plain tensors by name; nothing else is ever unpickled.
 
-    A file that is named in a ``sha256.json`` beside it must be the one that is meant there. Any other is taken as it is.
+    A file that is named in a ``sha256.json`` beside it must be the one that is meant there; any other is taken.
 
     Args:
         path: file.
