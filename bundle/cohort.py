@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from .engines.enhance import Enhancer
 
 BAR = "[{n_fmt}/{total_fmt}] {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"  # as ignite's, the last one is the ETA
-PATHS = ("bundle_root", "output_dir", "weights", "anatomy_weights")  # of the config
 KILLED = (
     "the process that worked on it was killed every time, as the system does when memory runs out; "
     "give it less --workers or a larger --target_spacing"
@@ -45,9 +44,14 @@ _ONE = threading.Lock()  # one volume at a time in a process, however many threa
 
 
 class Job(NamedTuple):
-    """What every task is told: the config as JSON, the version that wrote it, and how a machine is shared."""
+    """What every task is told.
+
+    ``config`` as JSON, ``folder`` that its paths and those of the items are relative to, the ``version`` that wrote it,
+    and how many ``processes`` share a machine, a ``local`` one or one of a cluster.
+    """
 
     config: str
+    folder: str
     version: str
     processes: int
     local: bool
@@ -68,12 +72,12 @@ def distribute(evaluator: "Enhancer", items: Sequence[Mapping[str, Any]]) -> Non
     config = portable(surrounding_config())
     local = min(evaluator.workers, len(items))
     with _cluster(local, evaluator.scheduler) as client:
-        job = Job(config, __version__, local or _crowd(client), local > 0)
+        job = Job(config, os.getcwd(), __version__, local or _crowd(client), local > 0)
         _work_through(client, job, evaluator, items)
 
 
 def portable(config: Mapping[str, Any] | None) -> str:
-    """A config as JSON that means the same in another folder, without the cohort.
+    """A config as JSON, without its input and its cohort.
 
     Raises:
         InputError: there is none, or it holds what JSON cannot.
@@ -81,10 +85,7 @@ def portable(config: Mapping[str, Any] | None) -> str:
     if config is None:
         raise InputError("--workers and --scheduler work within a config's workflow only")
     plain = {**copy.deepcopy(dict(config)), "input": None, "dataset_dir": None, "workers": 0, "scheduler": None}
-    for key in PATHS:
-        value = plain.get(key)
-        if value is not None and not str(value).startswith(("$", "@", "%")):
-            plain[key] = os.path.abspath(value)
+    plain["output_dir"] = str(plain["output_dir"])  # a Path, where the command set it
     try:
         return json.dumps(plain)
     except TypeError as error:
@@ -140,6 +141,8 @@ def _work_through(client: "Client", job: Job, evaluator: "Enhancer", items: Sequ
     """
     from distributed import KilledWorker, as_completed
 
+    from .engines.enhance import label
+
     pending, again = {}, set()
     for item in items:
         pending[_submit(client, job, item, evaluator.output_dir)] = item
@@ -147,22 +150,23 @@ def _work_through(client: "Client", job: Job, evaluator: "Enhancer", items: Sequ
     with tqdm(total=len(items), bar_format=BAR, disable=None) as bar:
         for future in queue:
             item = pending.pop(future)
+            name = label(item)
             try:
                 outcome = future.result()
             except KilledWorker:
-                if item["image"] not in again:
-                    again.add(item["image"])
+                if name not in again:
+                    again.add(name)
                     retry = _submit(client, job, item, evaluator.output_dir, priority=-1)
                     pending[retry] = item
                     queue.add(retry)
                     continue
-                outcome = Failure(item["image"], KILLED)
+                outcome = Failure(name, KILLED)
             except Exception as error:
-                outcome = Failure.of(item["image"], _explained(error))
+                outcome = Failure.of(name, _explained(error))
             bar.update()
             if isinstance(outcome, str):
-                evaluator.done(item["image"], outcome)
-            elif evaluator.failed(Failure(item["image"], *outcome[1:])):
+                evaluator.done(name, outcome)
+            elif evaluator.failed(outcome._replace(path=name)):
                 client.cancel(list(pending))
                 return
 
@@ -170,9 +174,8 @@ def _work_through(client: "Client", job: Job, evaluator: "Enhancer", items: Sequ
 def _submit(client: "Client", job: Job, item: Mapping[str, Any], output_dir: str, priority: int = 0) -> "Future":
     from .engines.enhance import expected_result
 
-    result = os.path.abspath(expected_result(item["image"], output_dir))
-    sent = {**item, "image": os.path.abspath(item["image"])}
-    return client.submit(enhance_one, job, sent, result, stamp(result), pure=False, priority=priority)
+    result = os.path.abspath(expected_result(item, output_dir))
+    return client.submit(enhance_one, job, dict(item), result, stamp(result), pure=False, priority=priority)
 
 
 def _explained(error: Exception) -> Exception:
@@ -203,7 +206,10 @@ def enhance_one(job: Job, item: dict[str, Any], result: str, before: tuple[int, 
         if stamp(result) != before:
             return result
         if job.version != __version__:
-            return Failure(item["image"], f"a worker has version {__version__}, and {job.version} sent it work")
+            return Failure(str(item["image"]), f"a worker has version {__version__}, and {job.version} sent it work")
+        if not os.path.isdir(job.folder):
+            return Failure(str(item["image"]), f"{job.folder}: no such folder where the worker runs")
+        os.chdir(job.folder)
         with contextlib.redirect_stdout(sys.stderr):  # the first process tells of results
             outcome = _workflow(job).process(item)
         return outcome if isinstance(outcome, str) else Failure(*outcome)

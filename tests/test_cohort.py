@@ -1,4 +1,5 @@
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -42,8 +43,9 @@ def as_worker(monkeypatch):
     """This process as a worker without Dask around it."""
     worker = SimpleNamespace(name=0, memory_manager=SimpleNamespace(memory_limit=None))
     monkeypatch.setattr(distributed, "get_worker", lambda: worker)
-    threads = torch.get_num_threads()
+    threads, folder = torch.get_num_threads(), os.getcwd()
     yield worker
+    os.chdir(folder)
     cohort._workflow.cache_clear()
     compute.share_machine(1)
     torch.set_num_threads(threads)
@@ -51,14 +53,15 @@ def as_worker(monkeypatch):
 
 def test_a_worker_builds_its_workflow_once_and_does_volume_after_volume(source, tmp_path, as_worker):
     out = tmp_path / "out #2"
-    job = Job(_config(out), cohort.__version__, 2, True)
+    job = Job(_config(Path("out #2")), str(tmp_path), cohort.__version__, 2, True)
     outcomes = []
     for path in sorted(source.iterdir())[:3]:
         result = str(out / f"{path.name[:5]}_desc-superres_T1w.nii.gz")
         out.mkdir(exist_ok=True)
-        outcomes.append(enhance_one(job, {"image": str(path)}, result, None))
+        outcomes.append(enhance_one(job, {"image": f"in #1/{path.name}"}, result, None))
     assert isinstance(outcomes[0], Failure) and "NaN" in outcomes[0].reason
-    assert outcomes[1:] == [str(out / f"sub-{k}_desc-superres_T1w.nii.gz") for k in (0, 1)]
+    assert outcomes[1:] == [str(Path("out #2") / f"sub-{k}_desc-superres_T1w.nii.gz") for k in (0, 1)]
+    assert all((tmp_path / outcome).exists() for outcome in outcomes[1:])
     assert cohort._workflow.cache_info().misses == 1
     assert compute._Share.processes == 2
 
@@ -68,31 +71,29 @@ def test_what_a_lost_worker_had_done_is_not_done_again(source, tmp_path):
     before = stamp(str(result))
     assert before == stamp(str(result)) and stamp(str(tmp_path / "none")) is None
     save(tmp_path / "new.nii.gz", head()).replace(result)
-    job = Job("no config at all", "", 1, True)
+    job = Job("no config at all", "", "", 1, True)
     assert enhance_one(job, {"image": "gone"}, str(result), before) == str(result)
     assert enhance_one(job, {"image": "gone"}, str(result), None) == str(result)
 
 
 def test_a_worker_with_another_version_says_so(tmp_path):
-    outcome = enhance_one(Job("", "0.0.1", 1, False), {"image": "a"}, str(tmp_path / "none"), None)
+    outcome = enhance_one(Job("", "", "0.0.1", 1, False), {"image": "a"}, str(tmp_path / "none"), None)
     assert "0.0.1 sent it work" in outcome.reason
 
 
-def test_the_config_that_workers_get_means_the_same_in_any_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    given = {
-        "bundle_root": ".",
-        "weights": "$@bundle_root + '/m.pt'",
-        "output_dir": Path("o"),
-        "workers": 3,
-        "input": "x",
-    }
+def test_the_config_that_workers_get_is_plain_and_has_no_cohort_of_its_own():
+    given = {"weights": "$@bundle_root + '/m.pt'", "output_dir": Path("o"), "workers": 3, "input": Path("x")}
     config = json.loads(portable(given))
-    assert config["bundle_root"] == str(tmp_path) and config["output_dir"] == str(tmp_path / "o")
-    assert config["weights"] == given["weights"] and config["workers"] == 0 and config["input"] is None
-    for bad, words in (({"a": object()}, "plain data"), (None, "within a config")):
+    assert config["output_dir"] == "o" and config["weights"] == given["weights"]
+    assert config["workers"] == 0 and config["input"] is None
+    for bad, words in (({"output_dir": "o", "a": object()}, "plain data"), (None, "within a config")):
         with pytest.raises(InputError, match=words):
             portable(bad)
+
+
+def test_a_worker_that_does_not_see_the_folder_says_so(tmp_path):
+    job = Job("", str(tmp_path / "gone"), cohort.__version__, 1, False)
+    assert "no such folder where the worker runs" in enhance_one(job, {"image": "a"}, "none", None).reason
 
 
 def test_local_workers_take_turns_with_gpus_where_the_choice_is_open():

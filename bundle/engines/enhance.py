@@ -1,6 +1,7 @@
 """The main job as an ignite engine: a cohort of volumes, of which some may be refused."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +49,21 @@ def _check_names(paths: list[Path]) -> None:
 def list_items(source: str | None, output_dir: str, overwrite: bool) -> list[dict[str, str]]:
     """One item ``{"image": path}`` per volume that is still to do; none without a source."""
     paths = [] if source is None else find_volumes(source)
-    done = {p for p in paths if not overwrite and expected_result(str(p), output_dir).exists()}
+    done = {p for p in paths if not overwrite and expected_result({"image": str(p)}, output_dir).exists()}
     if done:
         name = one_line(min(done).name) if len(done) == 1 else f"{len(done)} of {len(paths)} volumes"
         print(f"{name}: done before, skipped (--overwrite true makes them again)")
     return [{"image": str(p)} for p in paths if p not in done]
 
 
-def expected_result(image: str, output_dir: str) -> Path:
-    """Where the result of a volume will be; when it is there, the volume is done."""
-    return Path(output_dir) / result_name(Path(image))
+def expected_result(item: Mapping[str, Any], output_dir: str | Path) -> Path:
+    """Where the result of an item will be; when it is there, the volume is done."""
+    return Path(output_dir) / result_name(Path(item["image"]))
+
+
+def label(item: Mapping[str, Any]) -> str:
+    """What messages call the volume of an item."""
+    return str(item.get("path", item["image"]))
 
 
 class CohortDataset(Dataset):
@@ -67,7 +73,8 @@ class CohortDataset(Dataset):
         try:
             return super()._transform(index)
         except Exception as error:
-            return {"refused": Failure.of(self.data[index]["image"], error), "path": self.data[index]["image"]}
+            name = label(self.data[index])
+            return {"refused": Failure.of(name, error), "path": name}
 
 
 class LoadWeights:
@@ -163,7 +170,7 @@ class Enhancer(SupervisedEvaluator):
                 distribute(self, items)
             elif items:
                 super().run(global_epoch)
-            order = {item["image"]: k for k, item in enumerate(items)}
+            order = {label(item): k for k, item in enumerate(items)}
             self.failures.sort(key=lambda failure: order.get(failure.path, -1))
             table = save(self.failures, len(items), self.output_dir) if items else None
         except InputError as error:
