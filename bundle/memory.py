@@ -10,8 +10,11 @@ from .errors import InputError
 
 T = TypeVar("T")
 _STEP = 8  # sides of tiles are multiples of this
-# what PyTorch on the CPU, C++ and oneDNN say
-_WORDS = ("can't allocate memory", "not enough memory", "bad_alloc", "could not create a", "could not execute a")
+# what PyTorch on the CPU, C++, oneDNN and Python's threads say
+_WORDS = (
+    *("can't allocate memory", "not enough memory", "bad_alloc"),
+    *("could not create a primitive", "could not execute a primitive", "can't start new thread"),
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

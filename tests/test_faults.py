@@ -105,19 +105,18 @@ def test_an_unexpected_error_costs_its_volume_only(source, tmp_path, monkeypatch
     assert "surprise" in capsys.readouterr().err
 
 
-def test_little_memory_is_one_line_and_no_traceback(source, tmp_path):
-    """Under limits of the shell, from one that the imports just fit into, a run ends well or in one line."""
+def test_too_little_memory_for_any_tiles_is_one_line_before_the_voxels_are_touched(tmp_path):
     code = """
 import resource, sys, psutil
 import bundle.job, bundle.transforms, bundle.tissue, bundle.engines.enhance, bundle.forecast
-size = psutil.Process().memory_info().vms + int(sys.argv[3]) * 2**20
+size = psutil.Process().memory_info().vms + 60 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (size, size))
 bundle.job.enhance(sys.argv[1], sys.argv[2])
 """
     path = save(tmp_path / "large_T1w.nii.gz", head((70, 70, 70)))
-    for megabytes in (60, 450):
-        command = [sys.executable, "-c", code, str(path), str(tmp_path / "out"), str(megabytes)]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-        assert done.returncode == 0 or done.stderr.splitlines()[-1].startswith("error: "), done.stderr[-2000:]
-        assert done.returncode == 0 or "memory" in done.stderr or "GB" in done.stderr
-        assert "Traceback" not in done.stderr
+    command = [sys.executable, "-c", code, str(path), str(tmp_path / "out")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr[-2000:]
+    assert "GB are free; choose a larger --target_spacing" in done.stderr.splitlines()[-1]
+    assert "1 of 1 volumes are too large for it and will be refused" in done.stdout
