@@ -75,8 +75,8 @@ def _other_contrast(case: Case) -> list[Row]:
         Row(
             "Edges that point the same way",
             f"{edges:.2f}",
-            f"1/3 by chance, 1 everywhere. Scans of one head in two contrasts had 0.83 and more; below {EDGE_AGREEMENT} "
-            "something is wrong.",
+            f"1/3 by chance, 1 everywhere. Scans of one head in two contrasts had 0.83 and more; "
+            f"below {EDGE_AGREEMENT} something is wrong.",
             edges >= EDGE_AGREEMENT,
         ),
         Row(

@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Mapping
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import jinja2
@@ -113,4 +113,5 @@ def scrub(value: Any, source: str) -> Any:
     stem = split_name(Path(source))[0]
     for name in (source, Path(source).name, *([stem] if len(stem) >= _TELLING else [])):
         value = value.replace(name, "the input")
-    return Path(value).name if value.startswith(("/", "~", "./", "../")) or value[1:3] == ":\\" else value
+    path = value.startswith(("/", "~", "./", "../")) or value[1:3] == ":\\"
+    return PureWindowsPath(value).name if path else value  # of both kinds of separators

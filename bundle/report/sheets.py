@@ -44,7 +44,8 @@ def make_sheets(volume: np.ndarray, encode: Encode) -> dict[str, Any]:
     """Sheets of a volume (X, Y, Z) uint8, slices along the last axis, row by row.
 
     Returns:
-        ``shape``; ``tile``, width and height in pixels that a slice takes; ``columns`` and ``rows`` of a sheet; ``images``.
+        ``shape``; ``tile``, width and height in pixels that a slice takes; ``columns`` and ``rows`` of a sheet;
+        ``images``.
     """
     width, height, depth = volume.shape
     tile = [-(-n // _BLOCK) * _BLOCK for n in (width, height)]
