@@ -13,6 +13,7 @@ from data import ROOT, head, phantom_map, save
 from bundle.simulate import simulate
 
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+DATA = '{[<"|-*'  # what an indented block that is no command begins with
 OTHER_LANGUAGES = ("json", "python", "text", "yaml", "bibtex", "html", "xml", "js")  # of fenced blocks
 
 # Commands that no test can run here, by how they begin, and why. Their options are checked where they are the bundle's.
@@ -26,7 +27,7 @@ NOT_HERE = {
 }
 
 # Those that take longer, by a word of theirs: tried with `pytest -m slow`
-SLOW = ("train", "evaluate", "uncertainty", "anatomy", "realism", "ckpt_export", "demo")
+SLOW = ("train", "evaluate", "uncertainty", "anatomy", "realism", "ckpt_export", "demo", "high_spacing")
 
 SMOKE = "configs/smoke.json"
 
@@ -88,9 +89,9 @@ def blocks(text):
         elif language not in OTHER_LANGUAGES:
             inside.append(part)
     for paragraph in re.findall(r"(?:\A|\n)[ ]*\n((?:    .*\n|[ ]*\n(?=    ))+)", "\n\n".join(outside) + "\n"):
-        lead = re.sub(r"^    ", "", paragraph, flags=re.M)
-        if lead.strip() and lead.lstrip()[0] not in '{[<"|-*':
-            inside.append(lead)
+        for part in re.split(r"\n[ ]*\n", paragraph):
+            if part.strip() and part.strip()[0] not in DATA:
+                inside.append(part)
     return inside
 
 
@@ -138,13 +139,13 @@ def prepare(folder: Path) -> Path:
     save(folder / "DATA" / "map.nii.gz", labels, affine)
     for k, name in enumerate(("a_T1w", "b_T1w", "c_T1w")):
         save(folder / "DATA" / f"{name}.nii.gz", head((56, 56, 56), seed=k), np.diag([2.0, 2, 2, 1]))
-    _simulate_pairs(folder)
     _write_lists(folder)
     return folder
 
 
-def _simulate_pairs(folder):
-    """Two phantoms at two fields, under the names that docs/training.md gives them."""
+def prepare_pairs(folder: Path) -> Path:
+    """Two phantoms at two fields, where the documentation has them: beside their list, and in DATA."""
+    (folder / "DATA").mkdir()
     for k in (1, 2):
         map_file = folder / f"phantom-{k}.nii.gz"
         save(map_file, phantom_map(k)[0].astype(np.int16), phantom_map(k)[1])
@@ -156,6 +157,7 @@ def _simulate_pairs(folder):
             for kind in ("low", "high"):
                 shutil.copy(folder / "pairs" / item[kind], folder / "DATA")
     (folder / "pairs.json").write_text(json.dumps(pairs))
+    return folder
 
 
 def _write_lists(folder):

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import json
+import logging
 import re
 import runpy
 import shutil
@@ -11,8 +12,7 @@ import sys
 import pytest
 import torch
 from data import ROOT, phantom_map
-from docs_commands import NOT_HERE, PAGES, blocks, find_commands, lines, prepare, smaller
-from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
+from docs_commands import NOT_HERE, PAGES, blocks, find_commands, lines, prepare, prepare_pairs, smaller
 
 from bundle import job
 from bundle.__main__ import Commands
@@ -58,8 +58,8 @@ def test_a_command_names_what_there_is(command):
     elif words[:4] == ["python", "-m", "monai.bundle", "run"]:
         configs = re.findall(r"configs/\w+\.json", words[words.index("--config_file") + 1])
         keys = {key for name in configs for key in json.loads((ROOT / name).read_text())}
-        tracking = set(DEFAULT_EXP_MGMT_SETTINGS["configs"]) | {"tracking", "config_file", "bundle_root"}
-        assert configs and {name.partition("#")[0] for name in given} <= keys | tracking, command.page
+        keys |= {"config_file", "bundle_root", "tracking"}
+        assert configs and {name.partition("#")[0] for name in given} <= keys, command.page
     else:
         assert command.reason or words[:3] == ["python", "-m", "monai.bundle"], f"{command}: run it or say why not"
 
@@ -67,6 +67,11 @@ def test_a_command_names_what_there_is(command):
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     return prepare(tmp_path_factory.mktemp("clone"))
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    return prepare_pairs(tmp_path_factory.mktemp("pairs"))
 
 
 @pytest.fixture
@@ -78,11 +83,16 @@ def clone(prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(job, "ROOT", folder)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr("bundle.simulate.brain_phantom", lambda seed: torch.from_numpy(phantom_map(seed)[0]))
-    return folder
+    handlers, level = list(logging.root.handlers), logging.root.level
+    yield folder
+    logging.root.handlers[:] = handlers  # `monai.bundle run` reads configs/logging.conf
+    logging.root.setLevel(level)
 
 
 @pytest.mark.parametrize("command", PARAMETERS)
-def test_a_command_does_what_it_is_shown_for(command, clone, monkeypatch, capsys):
+def test_a_command_does_what_it_is_shown_for(command, clone, monkeypatch, capsys, request):
+    if "pairs.json" in command.text:
+        shutil.copytree(request.getfixturevalue("pairs"), clone, dirs_exist_ok=True)
     if "--teacher_weights" in command.words:
         teacher = SuperResolver("teacher", prior=True, modulation=True, uncertainty=True)
         torch.save(teacher.state_dict(), clone / command.words[command.words.index("--teacher_weights") + 1])

@@ -16,7 +16,8 @@ from .checks import residual, residual_noise
 from .sheets import Encode, data_uri, jpeg, make_sheets, png
 
 MAX_VOXELS = 24_000_000  # of the result as shown; a finer one is shown in larger voxels
-QUALITY = 92  # of JPEG
+QUALITIES = (92, 85, 78, 70)  # of JPEG: the best that stays below
+GREY_BYTES = 4_000_000  # of input and result together, as text
 _LEVELS = 16  # colours of a map
 _DISAGREEMENT = (2.0, 6.0)  # times the noise, where colour begins and where it is full
 TISSUE_COLOURS = {  # bright, told apart also by eyes that see no red or green (after Okabe and Ito, 2008)
@@ -43,7 +44,10 @@ def make_layers(case: Case) -> dict[str, dict[str, Any]]:
     """
     low, high = window(case)
     grey = [_grey(v, low, high) for v in (case.low, _shown(case.high))]
-    layers = {name: _layer(case, v, jpeg(QUALITY)) for name, v in zip(("before", "after"), grey, strict=True)}
+    for quality in QUALITIES:
+        layers = {name: _layer(case, v, jpeg(quality)) for name, v in zip(("before", "after"), grey, strict=True)}
+        if sum(len(uri) for layer in layers.values() for uri in layer["images"]) <= GREY_BYTES:
+            break
     if case.uncertainty is not None:
         layers["uncertainty"] = _uncertainty(case, case.uncertainty)
     if case.tissue is not None:
@@ -76,7 +80,7 @@ def montage(layers_of: Case, height: int = 220) -> str:
                 np.asarray(image.resize((max(1, round(height * wide / tall)), height), Image.Resampling.BICUBIC))
             )
         rows.append(np.hstack(row))
-    return data_uri(Image.fromarray(np.vstack(rows)), "JPEG", quality=QUALITY)
+    return data_uri(Image.fromarray(np.vstack(rows)), "JPEG", quality=QUALITIES[1])
 
 
 def _grey(volume: Tensor, low: float, high: float) -> np.ndarray:
