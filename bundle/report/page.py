@@ -17,6 +17,7 @@ from .layers import make_layers, montage
 
 _HERE = Path(__file__).parent
 _TELLING = 6  # letters of a name: shorter ones are also parts of words
+SCRIPTS = ("slices.js", "views.js", "controls.js")
 PLANES = ("axial", "coronal", "sagittal")
 
 
@@ -49,7 +50,7 @@ def render(case: Case, sidecar: Mapping[str, Any]) -> str:
     layers = make_layers(case)
     return _template().render(
         style=(_HERE / "style.css").read_text(encoding="utf-8"),
-        script=(_HERE / "viewer.js").read_text(encoding="utf-8"),
+        script="\n".join((_HERE / name).read_text(encoding="utf-8") for name in SCRIPTS),
         planes=PLANES,
         data={"layers": layers, "size": [s * n for s, n in zip(case.spacing, case.high.shape, strict=True)]},
         maps=[name for name in layers if "legend" in layers[name]],
