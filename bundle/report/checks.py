@@ -12,6 +12,7 @@ from ..registration import EDGE_AGREEMENT, edge_agreement
 from ..transforms import TRAINED_FACTORS, factor_warnings
 from .case import Case
 
+FACTORS = "Factor per axis"
 TRAINED_NOISE = 0.05  # largest, relative to bright tissue: configs/train.json and simulation/protocol.py
 _FAR = 3.0  # standard deviations
 
@@ -95,7 +96,7 @@ def trained_range(case: Case, sidecar: Mapping[str, Any]) -> list[Row]:
     noise = noise_level(case.low[None, None], case.mask[None, None])
     return [
         Row(
-            "Factor per axis",
+            FACTORS,
             " x ".join(f"{f:.3g}" for f in factors),
             f"At most {ranges}.",
             not factor_warnings(factors),
@@ -111,5 +112,6 @@ def trained_range(case: Case, sidecar: Mapping[str, Any]) -> list[Row]:
 
 
 def range_warnings(rows: list[Row]) -> list[str]:
-    """A sentence for every row of :func:`trained_range` that is outside."""
-    return [f"{row.name}: {row.value}. Training had: {row.meaning}" for row in rows if row.good is False]
+    """A sentence for every row of :func:`trained_range` that is outside; of factors the sidecar warns by itself."""
+    outside = [row for row in rows if row.good is False and row.name != FACTORS]
+    return [f"{row.name}: {row.value}. Training had: {row.meaning}" for row in outside]
