@@ -6,6 +6,7 @@ import torch
 
 from bundle.errors import InputError
 from bundle.intensity import match_linearly
+from bundle.networks.context import coarse_view, cut_surround, surround
 from bundle.pairs import RandPaird, preflight, read_pairs, spacing_factors
 
 
@@ -85,9 +86,21 @@ def test_crops_turn_volumes_and_factors_together():
         factors = (2 ** out["condition"][3:]).tolist()
         changing = [float(out["image"][0].diff(dim=a).abs().sum()) > 0 for a in range(3)]
         assert factors[changing.index(True)] == pytest.approx(4) and sum(changing) == 1
+        near = out["cells"][0, 15:18, 15:18, 15:18]  # around the middle of the crop, where there is no air
+        across = [float(near.diff(dim=a).abs().mean()) for a in range(3)]
+        assert across.index(max(across)) == changing.index(True)
         seen.add(changing.index(True))
     assert seen == {0, 1, 2}
     with pytest.raises(ValueError, match="crops of 31 do not fit"):
         RandPaird(31)({**item, "high": "x"})
     still = RandPaird(20, random=False)(item)
     assert torch.equal(still["image"][0], low[5:25, 6:26, 7:27])
+
+
+def test_the_surround_of_a_crop_is_that_of_its_place_in_the_head():
+    low = torch.rand(64, 64, 64)
+    item = {"pair": torch.stack([low, low]).half(), "factors": [2.0] * 3, "contrast": "7T", "modality": "T1w"}
+    item["head"] = coarse_view(low[None, None])[0]
+    out = RandPaird(32, random=False)(item)
+    expected = cut_surround(surround(low[None, None]), (slice(16, 48),) * 3)[0]
+    assert torch.allclose(out["cells"], expected, atol=2e-3)
