@@ -11,6 +11,7 @@ from .evaluation import Case, classical_methods, make_case, markdown, row_of
 from .geometry import Grid, target_grid
 from .io import prepare_output, read_volume, write_json, write_volume
 from .job import enhance
+from .report import report_path
 
 FACTORS = (2, 2, 2)
 
@@ -29,7 +30,10 @@ def template_path() -> Path:
 
 
 def demo(folder: Path) -> None:
-    """Write ``input_T1w.nii.gz``, both results with their sidecars, ``demo.json`` and ``demo.png``; print the table."""
+    """Write ``input_T1w.nii.gz``, both results, ``demo.json``, ``demo.png`` and a report of the 7 T-like result.
+
+    Prints the table, and last the path of the report.
+    """
     folder = prepare_output(folder)
     case = make_case(template_path(), "A", FACTORS)._replace(name="MNI152")
     source = folder / "input_T1w.nii.gz"
@@ -47,13 +51,15 @@ def demo(folder: Path) -> None:
     seconds = time.perf_counter() - start
     images["bundle"] = read_volume(folder / "input_T1w_desc-superres.nii.gz").as_tensor()[0]
     rows.append(row_of(case, "bundle", images["bundle"], seconds))
-    enhance(str(source), str(folder / "7T"), contrast="7T", overwrite=True)
+    maps = {"save_uncertainty": True, "save_tissue": True, "report": True}
+    enhance(str(source), str(folder / "7T"), contrast="7T", overwrite=True, **maps)
     images["7T"] = read_volume(folder / "7T" / "input_T1w_desc-superres.nii.gz").as_tensor()[0]
     write_json(folder / "demo.json", {"rows": rows})
     draw(case, images, rows, folder / "demo.png")
     print("\n" + markdown(rows))
     print("\nThe bundle's seconds go from file to file. The table is of contrast input, for which there is a truth; 7T")
-    print(f"is beside it in the picture. Look at {folder / 'demo.png'}")
+    print(f"is beside it in the picture, {folder / 'demo.png'}, and has a report to look through in a browser:")
+    print(report_path(folder / "7T" / "input_T1w_desc-superres.nii.gz"))
 
 
 def draw(case: Case, images: dict[str, Tensor], rows: list[dict], path: Path) -> None:

@@ -148,6 +148,11 @@ OPTIONS: dict[str, Option] = {
         read_boolean,
         "write a map of tissue too, as the anatomy extractor sees it; what its numbers mean stands in the sidecar",
     ),
+    "report": Option(
+        False,
+        read_boolean,
+        "write an HTML page beside the result: input and result side by side, maps, agreement with the input, warnings",
+    ),
     "overwrite": Option(False, read_boolean, "make results again that are there already"),
     "on_error": Option("continue", _choice("continue", "stop"), "what a refused volume does to the rest of a folder"),
     "workers": Option(

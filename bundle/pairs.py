@@ -14,7 +14,8 @@ from .errors import InputError
 from .intensity import fit_intensity, match_linearly
 from .io import read_volume
 from .metrics import head_mask
-from .networks.context import coarse_view
+from .neighbourhood import cells_around, shift_cells
+from .networks.context import coarse_view, view_step
 from .networks.super_resolver import CONTRASTS, MODALITIES, encode_condition
 from .registration import EDGE_AGREEMENT, register
 
@@ -116,8 +117,8 @@ def spacing_factors(low: np.ndarray, high: np.ndarray) -> list[float]:
 
 
 class RandPaird(Randomizable, Transform):
-    """Cut a training example out of a registered pair: ``image``, ``label`` (1, size, size, size), ``condition``
-    and ``context``, as :class:`bundle.augmentation.RandAcquired` does.
+    """Cut a training example out of a registered pair: ``image``, ``label`` (1, size, size, size), ``condition``,
+    ``context`` and ``cells``, as :class:`bundle.augmentation.RandAcquired` does.
 
     Args:
         size: side of the crop.
@@ -132,19 +133,25 @@ class RandPaird(Randomizable, Transform):
         pair, factors, axes = data["pair"], list(data["factors"]), [0, 1, 2]
         if min(pair.shape[1:]) < self.size:
             raise ValueError(f"{data['high']}: {tuple(pair.shape[1:])} voxels; crops of {self.size} do not fit")
-        pair = self._crop(pair).float()
+        view = data["head"].float()
+        corner = self._corner(pair)
+        centre, step = [c + self.size / 2 for c in corner], view_step(pair[:1])
+        cells = shift_cells(cells_around(view, step, centre, 1.0, self.size), (0, 0, 0))
+        pair = pair[(slice(None), *(slice(c, c + self.size) for c in corner))].float()
         if self.random:
             axes = [int(a) for a in self.R.permutation(3)]
-            pair = pair.permute(0, *(1 + a for a in axes)).flip([a for a in (1, 2, 3) if self.R.rand() < 0.5])
+            flips = [a for a in (1, 2, 3) if self.R.rand() < 0.5]
+            pair, cells = (v.permute(0, *(1 + a for a in axes)).flip(flips) for v in (pair, cells))
         condition = encode_condition(data["contrast"], data["modality"], [factors[a] for a in axes])
         low, high = pair.contiguous().unbind(0)
-        view = pad_view(data["head"].float())
-        return {"image": low[None], "label": high[None], "condition": condition, "context": view}
+        images = {"image": low[None], "label": high[None]}
+        return images | {"condition": condition, "context": pad_view(view), "cells": cells.contiguous()}
 
-    def _crop(self, pair: Tensor) -> Tensor:
+    def _corner(self, pair: Tensor) -> Sequence[int]:
+        """First voxel of the crop on every axis."""
         starts: Sequence[int] = [(n - self.size) // 2 for n in pair.shape[1:]]
         for _ in range(10 if self.random else 0):  # places that hold some head
             starts = [int(self.R.randint(n - self.size + 1)) for n in pair.shape[1:]]
             if float(pair[(0, *(s + self.size // 2 for s in starts))]) > 0.1:
                 break
-        return pair[(slice(None), *(slice(s, s + self.size) for s in starts))]
+        return starts

@@ -189,7 +189,7 @@ class RestoreOrientationd(MapTransform):
 
 
 class SaveResultd(MapTransform):
-    """Write the volume, the maps of uncertainty and tissue if they are there, and the sidecar.
+    """Write the volume, the maps of uncertainty and tissue if they are there, the sidecar, and the report if asked for.
 
     All are written before the first gets its name; the volume comes last, so that it means "done".
 
@@ -221,6 +221,10 @@ class SaveResultd(MapTransform):
                     write_volume(tissue, item["tissue"][0].cpu().numpy(), affine, codes)
                 sidecar = self.sidecar(item)
                 write_json(target.with_name(target.name.replace(".nii.gz", ".json")), sidecar)
+                if self.options.get("report"):
+                    from .report import report_path, write_report  # what it needs is loaded where it is wanted
+
+                    write_report(report_path(target), item, pred, sidecar)
                 write_volume(target, pred[0].numpy().astype("float32"), affine, codes)
             for warning in sidecar["Warnings"]:
                 print(f"warning: {path.name}: {warning}")

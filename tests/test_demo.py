@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import nibabel as nib
 import pytest
@@ -15,4 +16,6 @@ def test_the_demo_shows_that_the_bundle_is_ahead(tmp_path, capsys):
     assert scores["bundle"]["ssim"] > max(scores[m]["ssim"] for m in ("trilinear", "cubic", "IBP"))
     assert nib.load(tmp_path / "input_T1w_desc-superres.nii.gz").header.get_zooms() == pytest.approx((1, 1, 1))
     assert (tmp_path / "demo.png").stat().st_size > 100_000
-    assert "| MNI152 | T1w | A | 2x2x2 | bundle |" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "| MNI152 | T1w | A | 2x2x2 | bundle |" in printed
+    assert Path(printed.splitlines()[-1]).read_text().startswith("<!doctype html>")

@@ -3,9 +3,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from bundle.errors import InputError
 from bundle.intensity import match_linearly
+from bundle.networks.context import CELL, REACH, coarse_view, cut_surround, surround
 from bundle.pairs import RandPaird, preflight, read_pairs, spacing_factors
 
 
@@ -91,3 +93,19 @@ def test_crops_turn_volumes_and_factors_together():
         RandPaird(31)({**item, "high": "x"})
     still = RandPaird(20, random=False)(item)
     assert torch.equal(still["image"][0], low[5:25, 6:26, 7:27])
+
+
+@pytest.mark.parametrize("random", [False, True])
+def test_the_surround_of_a_crop_is_that_of_its_place_and_turns_with_it(random):
+    coarse = torch.rand(1, 1, 8, 8, 8)
+    low = F.interpolate(coarse, (64, 64, 64), mode="trilinear")[0, 0]
+    item = {"pair": torch.stack([low, low]).half(), "factors": [2.0] * 3, "contrast": "7T", "modality": "T1w"}
+    item["head"] = coarse_view(low[None, None])[0]
+    for seed in range(4):
+        out = RandPaird(32, random=random).set_random_state(seed)(item)
+        if not random:
+            expected = cut_surround(surround(low[None, None]), (slice(16, 48),) * 3)[0]
+            assert torch.allclose(out["cells"], expected, atol=2e-3)
+        own = F.avg_pool3d(out["image"][None], CELL)[0, 0]
+        middle = out["cells"][0, REACH:-REACH, REACH:-REACH, REACH:-REACH]
+        assert float((middle - own).abs().mean()) < 0.2 * float((middle.flip(0) - own).abs().mean())
