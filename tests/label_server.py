@@ -15,7 +15,7 @@ from data import ROOT
 
 
 def interpreter():
-    """Python that has MONAI Label: of these tests, of SPCDD_LABEL_PYTHON, or of .venv_label, which ``make label`` makes."""
+    """Python that has MONAI Label: this one, SPCDD_LABEL_PYTHON, or that of .venv_label, which ``make label`` makes."""
     if find_spec("monailabel"):
         return sys.executable
     path = Path(os.environ.get("SPCDD_LABEL_PYTHON", ROOT / ".venv_label" / "bin" / "python"))

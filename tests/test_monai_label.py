@@ -23,7 +23,7 @@ APP = ROOT / "bundle" / "integrations" / "monai_label"
 
 
 def oblique():
-    """Voxels of 2 mm, first axis to the front, second to the left, all turned by 10 degrees about the foot-head axis."""
+    """Voxels of 2 mm, axes to the front, to the left and up, turned by 10 degrees about the last one."""
     c, s = np.cos(np.radians(10)), np.sin(np.radians(10))
     affine = np.eye(4)
     turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])

@@ -5,16 +5,18 @@ set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 root="$(cd "$here/../../.." && pwd)"
 venv="${1:-$root/.venv_label}"
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
 test -x "$venv/bin/python" || "${PYTHON:-python3}" -m venv "$venv"
-pip() { "$venv/bin/python" -m pip install -q -c "$root/constraints.txt" "$@"; }
+# the bundle's versions, but for what MONAI Label wants in another one
+grep -v '^pydicom==' "$root/constraints.txt" >"$work/constraints.txt"
+pip() { "$venv/bin/python" -m pip install -q -c "$work/constraints.txt" "$@"; }
 pip torch # first: with the pinned build in place nothing else pulls in another one
 pip -e "$root" -r "$here/requirements.txt"
 pip --no-deps monailabel==0.8.5 pydicom-seg==0.4.1
 if ! "$venv/bin/python" -c "import torchvision" 2>/dev/null; then
-    stub="$(mktemp -d)" # a copy, since a build leaves files beside its source
-    trap 'rm -rf "$stub"' EXIT
-    cp -r "$here/torchvision_stub/." "$stub"
-    pip --no-deps "$stub"
+    cp -r "$here/torchvision_stub" "$work" # a copy, since a build leaves files beside its source
+    pip --no-deps "$work/torchvision_stub"
 fi
 "$venv/bin/python" -W ignore -c "import monailabel.main"
 echo "MONAI Label is in $venv"

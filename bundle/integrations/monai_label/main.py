@@ -1,4 +1,4 @@
-"""The app that ``monailabel start_server --app`` loads; it may be copied elsewhere, the bundle is found by its import."""
+"""The app that ``monailabel start_server --app`` loads; a copy elsewhere finds the bundle too, by its import."""
 
 from pathlib import Path
 

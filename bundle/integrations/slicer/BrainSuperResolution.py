@@ -32,6 +32,7 @@ def take_python(words: list[str]) -> str:
 def environment(own: bool) -> dict[str, str]:
     """Variables for the Python that does the work: the bundle is found, and another Python is not led astray."""
     variables = {k: v for k, v in os.environ.items() if own or k not in FOREIGN}
+    variables["PYTHONSAFEPATH"] = "1"  # a folder that Slicer happens to stand in holds no packages
     if (ROOT / "bundle" / "job.py").is_file():
         paths = [str(ROOT), variables.get("PYTHONPATH", "")]
         variables["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
