@@ -105,13 +105,12 @@ def test_a_python_that_is_not_there_is_one_line(scan, tmp_path):
     [
         (["--contrast", "3T"], "out.nrrd", "error: --contrast '3T': allowed is 7T or input"),
         (["--max_memory", "tiny"], "out.nrrd", "error: --max_memory 'tiny': allowed is a size of at least 64MB"),
-        ([], "file/out.nrrd", "file: cannot write here (File exists)"),
-        ([], "out.gif", "out.gif: cannot be written"),
+        (["--spacing", "1.4"], "file/out.nrrd", "file: cannot write here (File exists)"),
+        (["--spacing", "1.4"], "out.gif", "out.gif: cannot be written"),
     ],
 )
 def test_what_is_refused_is_one_line_and_leaves_nothing(scan, tmp_path, capsys, words, output, message):
     (tmp_path / "file").write_text("")
-    words = [*words, "--spacing", "1.4", "--contrast", "input"] if not words else words
     assert slicer_job.main([*words, str(scan), str(tmp_path / output)]) == 1
     text = capsys.readouterr().err.strip()
     assert "\n" not in text and text.startswith("error: ") and message in text
