@@ -17,4 +17,6 @@ def name_saved_config(parser: ConfigParser) -> None:
     text = parser.config.get(_SAVED)
     if isinstance(text, str) and not text.startswith("$") and " + '/config_" in text:
         folder, _, name = text.partition(" + '")
-        parser.ref_resolver.items[_SAVED] = ConfigItem(config=folder + name.rstrip("'"), id=_SAVED)
+        path = folder + name.rstrip("'")
+        parser.config[_SAVED] = path
+        parser.ref_resolver.items[_SAVED] = ConfigItem(config=path, id=_SAVED)  # where it has been parsed before

@@ -15,7 +15,7 @@ def test_rows_are_planes_and_columns_are_input_prediction_truth_and_error():
     item = _item()
     item["image"][0, 0, :, 9] = 1.0  # left, all from back to front, top
     shown = picture(item)[0]
-    assert shown.shape == (30, 40) and 0 <= float(shown.min()) and float(shown.max()) <= 1
+    assert shown.shape == (30, 40) and float(shown.min()) >= 0 and float(shown.max()) <= 1
     axial, coronal, sagittal = shown.split(10)
     assert axial[0, :6].tolist() == pytest.approx([0.25] * 6)  # the middle slice does not reach the top
     assert coronal[0, :6].tolist() == pytest.approx([1] + [0.25] * 5)
