@@ -44,9 +44,10 @@ class Server:
             f"{self.address}/infer/{model}", params=query, data={"params": json.dumps(params)}, timeout=300
         )
 
-    def train(self, model, **params):
-        answer = requests.post(f"{self.address}/train/{model}", json=params, timeout=60)
-        answer.raise_for_status()
+    def train(self, model, run_sync=False, **params):
+        """Start a training in a process of its own, or within the request."""
+        query = {"run_sync": str(run_sync).lower()}
+        return requests.post(f"{self.address}/train/{model}", params=query, json=params, timeout=300)
 
     def wait_for_training(self, limit=300):
         """Status of the last training when it has ended."""

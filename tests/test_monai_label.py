@@ -135,9 +135,16 @@ def test_what_is_refused_comes_back_as_one_line(server, scan, tmp_path):
     assert answer.status_code == 400 and "this is not an image" in answer.json()["detail"]
 
 
+def test_a_training_takes_no_text_that_a_config_would_run(server):
+    for name in ("learning_rate", "epoch_length", "tracking_uri", "device"):
+        answer = server.train("superres", run_sync=True, **{name: "$print(1)"})
+        assert answer.status_code == 400 and "$print(1)" in answer.json()["detail"]
+    assert list((server.folder / "app" / "model").iterdir()) == []
+
+
 def test_training_uses_the_images_of_the_server_and_its_weights_can_be_asked_for(server, scan, tmp_path):
-    sizes = {"epoch_length": 2, "batch_size": 2, "patch_size": 16, "validation_size": 16, "num_workers": 0}
-    server.train("superres", max_epochs=1, val_interval=1, **sizes)
+    sizes = {"epoch_length": 2, "batch_size": 2, "patch_size": 24, "validation_size": 24, "num_workers": 0}
+    assert server.train("superres", max_epochs=1, val_interval=1, **sizes).status_code == 200
     status = server.wait_for_training()
     assert status["status"] == "DONE", status
     (folder,) = (server.folder / "app" / "model").iterdir()

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore
 from monailabel.tasks.train.bundle import BundleTrainTask
 from monailabel.utils.others.generic import name_to_device
@@ -53,10 +54,17 @@ class SuperResolutionTrainTask(BundleTrainTask):
         return {**{name: own[name] for name in SIZES}, **{name: stock[name] for name in kept}}
 
     def __call__(self, request: dict, datastore: Datastore) -> dict:
-        """Train; ``request`` holds what :meth:`config` offers."""
+        """Train; ``request`` holds what :meth:`config` offers.
+
+        Raises:
+            HTTPException: status 400, for a value that is refused, or without images.
+        """
         self._output = self.folder / time.strftime("%Y%m%d-%H%M%S")
-        self._request = read_request(request)
-        return super().__call__(self._request, datastore)
+        try:
+            self._request = read_request(request)
+            return super().__call__(self._request, datastore)
+        except InputError as error:
+            raise HTTPException(status_code=400, detail=str(error)) from error
 
     def _fetch_datalist(self, request: dict, datastore: Datastore) -> list[dict]:
         paths = [str(datastore.get_image_uri(name)) for name in sorted(datastore.list_images())]
