@@ -165,8 +165,9 @@ class TrainingLog:
         self.waited += time.perf_counter() - self.began
 
     def collect(self, engine: Engine) -> None:
-        """Keep the loss of one iteration."""
+        """Keep the loss of one iteration; leave it as MONAI's own steps do, for its trackers that come later."""
         self.losses.append(float(engine.state.output["loss"]))
+        engine.state.output = [engine.state.output]
 
     def report(self, engine: Engine) -> None:
         """Log the epoch."""

@@ -73,7 +73,7 @@ class SuperResolutionInferer(Inferer):
         Args:
             inputs: (B, 1, D, H, W), resampled onto the target grid and normalised.
             network: a :class:`bundle.networks.super_resolver.SuperResolver`, scripted or not.
-            condition: (B, 6), or None for the network's default.
+            condition: (B, 6), or None for what the meta data of ``inputs`` say, else the network's default.
             context: coarse view of the head (B, 1, d, h, w) that ``inputs`` is a part of; None where it is the whole.
             cells: surround of that part, see :func:`bundle.networks.context.surround`; None where it is the whole.
 
@@ -95,7 +95,9 @@ class SuperResolutionInferer(Inferer):
         padding = [v for n in reversed(shape) for v in (0, -n % m)]
         volume = F.pad(image, padding, mode="replicate")
         if condition is None:
-            condition = network.default_condition[None].expand(image.shape[0], -1)
+            meta = inputs.meta if isinstance(inputs, MetaTensor) else {}
+            condition = torch.as_tensor(meta.get("condition", network.default_condition))
+            condition = condition.reshape(-1, condition.shape[-1]).expand(image.shape[0], -1)
         context = network.context(image if context is None else context.to(image))
         cells = surround(volume) if cells is None else torch.as_tensor(cells).to(volume)
         draw = _Draw(self, network, volume, context, cells, torch.as_tensor(condition).to(image))

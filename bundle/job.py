@@ -3,11 +3,12 @@
 import json
 import logging
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from ignite.engine import Engine
 from monai.bundle import ConfigWorkflow
 
 from .compute import pick_device
@@ -44,9 +45,20 @@ def load_model(name: str | None = None) -> tuple[SuperResolver, Path]:
 
 
 def enhance(path: str, output_dir: str, **options: Any) -> None:
+    """Run ``configs/inference.json`` on ``path``: :func:`enhance_watched` without anyone who watches."""
+    enhance_watched(path, output_dir, None, **options)
+
+
+def enhance_watched(path: str, output_dir: str, watch: Callable[[Engine], None] | None, **options: Any) -> None:
     """Run ``configs/inference.json`` on ``path``.
 
     Values reach the config as plain data: it would run a text that begins with a dollar sign.
+
+    Args:
+        path: of a volume or a folder of volumes.
+        output_dir: folder for the results.
+        watch: is given the engine before it runs, to attach handlers, such as one that shows progress.
+        options: see :mod:`bundle.options`.
 
     Raises:
         InputError: a refused option.
@@ -67,6 +79,8 @@ def enhance(path: str, output_dir: str, **options: Any) -> None:
         **given,
     )
     workflow.initialize()
+    if watch is not None:
+        watch(workflow.parser.get_parsed_content("evaluator"))
     workflow.run()
     workflow.finalize()
 

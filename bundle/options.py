@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from monai.bundle import ConfigWorkflow
 
 from .errors import InputError
+from .tracking import name_saved_config
 
 
 class Option(NamedTuple):
@@ -245,6 +246,7 @@ def check(base: str, bundle_root: str) -> None:
         for key in config:
             if key not in known and not key.startswith("_"):
                 raise InputError(f"--{key}: not a key of configs/{base}{nearest(key, known)}")
+        name_saved_config(frame.f_locals["self"].parser)
         if base == "inference.json":
             parse_options(**{name: config.get(name) for name in OPTIONS})
     except InputError as error:

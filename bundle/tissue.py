@@ -1,6 +1,6 @@
 """The tissue map of the main job, as a MONAI transform."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,6 +9,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
+from .geometry import resample
 from .inferer import AnatomyInferer
 from .memory import with_smaller_tiles
 from .networks.anatomy import AnatomyExtractor
@@ -48,3 +49,21 @@ class ExtractTissued(MapTransform):
 
     def _label(self, image: torch.Tensor, condition: torch.Tensor, tile: int) -> torch.Tensor:
         return AnatomyInferer(tile)(image, self.network, condition)
+
+
+def vote(labels: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """A label map on another grid over the same field of view; between the old voxels the nearest ones vote.
+
+    Args:
+        labels: (1, D, H, W) uint8, on a grid as fine or finer.
+        shape: of the result.
+
+    Returns:
+        (1, *shape) uint8: the label with the largest share by linear interpolation, the lower one of two as large.
+    """
+    best = torch.zeros((1, *shape), dtype=torch.uint8, device=labels.device)
+    most = torch.zeros((1, *shape), device=labels.device)
+    for label in labels.unique():
+        share = resample((labels == label).float(), shape, order=1)
+        best, most = torch.where(share > most, label, best), torch.maximum(share, most)
+    return best

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform
+from monai.transforms import MapTransform, SaveImaged
 
 from . import __version__
 from .compute import free_memory
@@ -94,12 +94,11 @@ class ToTargetGridd(MapTransform):
             factors = [n / m for n, m in zip(target.shape, grid.shape, strict=True)]
             meta = {k: v for k, v in volume.meta.items() if k in ("filename_or_obj", "form_codes")}
             item["source"] = MetaTensor(source, affine=torch.from_numpy(grid.affine), meta=dict(meta))
-            item[key] = MetaTensor(
-                resample(source, target.shape), affine=torch.from_numpy(target.affine), meta=dict(meta)
-            )
-            item["intensity"] = torch.tensor(intensity, dtype=torch.float64)
             contrast = self.contrast if modality in PAIRED else "input"
             item["condition"] = encode_condition(contrast, modality, factors)
+            item["intensity"] = torch.tensor(intensity, dtype=torch.float64)
+            meta["condition"] = item["condition"]  # for engines that hand an inferer nothing but the image
+            item[key] = MetaTensor(resample(source, target.shape), affine=torch.from_numpy(target.affine), meta=meta)
         return item
 
     def _target(self, grid: Grid, axes: torch.Tensor, name: str) -> Grid:
@@ -188,6 +187,7 @@ class RestoreOrientationd(MapTransform):
         return item
 
 
+@SaveImaged.register  # what answers over a network instead, such as MONAI Label, leaves transforms of that kind out
 class SaveResultd(MapTransform):
     """Write the volume, the maps of uncertainty and tissue if they are there, the sidecar, and the report if asked for.
 

@@ -1,8 +1,11 @@
+import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +13,7 @@ import torch
 from data import ROOT, head, phantom_map, save, small_network
 from ignite.engine import Engine, Events
 from monai.handlers import LrScheduleHandler
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from bundle.handlers import FitResidualStd, Resume, StageSchedule, TrainingLog
 from bundle.networks.super_resolver import SuperResolver, encode_condition
@@ -138,7 +142,8 @@ def test_a_killed_training_goes_on_by_the_same_command(name, tmp_path):
     first.kill()
     first.wait()
     epoch = torch.load(checkpoint, weights_only=True)["epoch"]
-    second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    tracking = ["--tracking", "mlflow"] if find_spec("mlflow") else []
+    second = subprocess.run([*command, *tracking], cwd=ROOT, capture_output=True, text=True)
     assert second.returncode == 0, second.stderr[-3000:]
     if epoch < 3:
         assert f"going on from {checkpoint} after epoch {epoch}" in second.stdout + second.stderr
@@ -146,3 +151,15 @@ def test_a_killed_training_goes_on_by_the_same_command(name, tmp_path):
     if name == "distill":
         assert f"stage {epoch + 2} of 5" in second.stdout + second.stderr
     assert "val_" in second.stdout + second.stderr
+    events = EventAccumulator(str(tmp_path / "run"), size_guidance={"images": 0}).Reload()
+    assert "validation/0" in events.Tags()["images"]
+    if tracking and epoch < 3:
+        _check_tracking(tmp_path / "run")
+
+
+def _check_tracking(folder):
+    """Losses of every iteration, a metric of the validation, and the config among the artifacts."""
+    with contextlib.closing(sqlite3.connect(folder / "mlruns.db")) as database:
+        steps = dict(database.execute("select key, max(step) from metrics group by key"))
+    assert steps["train_loss"] == 12 and len(set(steps) - {"train_loss", "lr_group_0"}) >= 1
+    assert list(folder.glob("mlruns/*/artifacts/config_*.json"))

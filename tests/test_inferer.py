@@ -8,6 +8,7 @@ from monai.data import MetaTensor
 from bundle.errors import InputError
 from bundle.inferer import AnatomyInferer, SuperResolutionInferer, tile_slices
 from bundle.networks.anatomy import AnatomyExtractor
+from bundle.networks.super_resolver import encode_condition
 
 IMAGE = torch.rand(1, 1, 36, 40, 44, generator=torch.Generator().manual_seed(0))
 
@@ -129,3 +130,15 @@ def test_the_affine_is_carried_over():
     affine = torch.diag(torch.tensor([0.5, 0.5, 0.5, 1.0], dtype=torch.float64))
     batch = MetaTensor(IMAGE, affine=affine)
     assert torch.equal(_run(batch).affine, affine)
+
+
+def test_the_condition_may_come_with_the_meta_data():
+    network, low = small_network(), IMAGE[:, :, :16, :16, :16]
+    network.residual_std.uniform_(0.01, 0.2)  # of each contrast and modality its own
+    condition = encode_condition("7T", "T2w", (1, 1, 4))
+    inferer = SuperResolutionInferer(amp=False)
+    wanted = inferer(low, network, condition=condition[None])
+    found = inferer(MetaTensor(low[0], meta={"condition": condition})[None], network)  # as MONAI Label calls it
+    assert torch.allclose(found.as_tensor(), wanted, atol=1e-6)
+    assert not torch.allclose(inferer(low, network), wanted, atol=1e-4)
+    assert torch.allclose(inferer(MetaTensor(low), network).as_tensor(), inferer(low, network), atol=1e-6)

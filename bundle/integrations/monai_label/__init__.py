@@ -1,0 +1,1 @@
+"""MONAI Label app: see docs/monai_label.md."""

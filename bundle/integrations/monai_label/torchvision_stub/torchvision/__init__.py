@@ -1,0 +1,1 @@
+"""Stands in for torchvision: MONAI Label imports two of its functions when it starts, for pictures of DeepEdit only."""
