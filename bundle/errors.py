@@ -2,4 +2,15 @@
 
 
 class InputError(ValueError):
-    """An input that is refused: the message says which file, what is wrong, what is allowed and what to do."""
+    """An input that is refused: the message says which file, what is wrong, what is allowed and what to do.
+
+    It is always one line: characters of a file's name that would break it (newlines, control characters) are escaped.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
+
+def one_line(text: str) -> str:
+    """Text with what cannot be printed written as an escape: a newline as ``\\n``."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -140,6 +140,16 @@ OPTIONS: dict[str, Option] = {
         read_boolean,
         "write a map of tissue too, as the anatomy extractor sees it; what its numbers mean stands in the sidecar",
     ),
+    "series": Option(
+        "all",
+        _text,
+        "which scans to do: of DICOM a series by UID, number or description, of BIDS those with entities such as "
+        "sub-01_ses-2_T1w, of a datalist one section",
+    ),
+    "dataset_dir": Option(
+        None, _text, "folder that the paths of a datalist are relative to and may not leave; default: the list's own"
+    ),
+    "dicom": Option(False, read_boolean, "write the result as a DICOM series too; for DICOM inputs"),
     "overwrite": Option(False, read_boolean, "make results again that are there already"),
     "on_error": Option("continue", _choice("continue", "stop"), "what a refused volume does to the rest of a folder"),
 }

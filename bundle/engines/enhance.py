@@ -1,6 +1,7 @@
 """The main job as an ignite engine: a cohort of volumes, of which some may be refused."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,17 @@ import torch
 from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
 
+from ..bids import check_derivatives
 from ..compute import pick_device
-from ..errors import InputError
-from ..io import find_volumes, prepare_output, result_name
+from ..errors import InputError, one_line
+from ..io import dicom_folder, prepare_output
 from ..networks.weights import read_weights
+from ..records import Record, find_records
 
 
-def preflight(source: str | None, output_dir: str, weights: str, device: str | None) -> None:
+def preflight(
+    source: str | None, output_dir: str, weights: str, device: str | None, options: Mapping[str, Any] | None = None
+) -> None:
     """Refuse what can be refused before anything is loaded: one line, exit status 1.
 
     Raises:
@@ -23,8 +28,10 @@ def preflight(source: str | None, output_dir: str, weights: str, device: str | N
     """
     try:
         if source is None:
-            raise InputError("--input is missing; name a volume or a folder of volumes")
-        _check_names(find_volumes(source))
+            raise InputError("--input is missing; name a volume, a folder, a BIDS root or a datalist")
+        records = _records(source, options or {})
+        _check_names(records)
+        _check_output(records, output_dir, options or {})
         pick_device(device)
         read_weights(weights)
         prepare_output(output_dir)
@@ -32,21 +39,41 @@ def preflight(source: str | None, output_dir: str, weights: str, device: str | N
         raise SystemExit(f"error: {error}") from None
 
 
-def _check_names(paths: list[Path]) -> None:
-    names: dict[str, Path] = {}
-    for path in paths:
-        twin = names.setdefault(result_name(path), path)
-        if twin is not path:
-            raise InputError(f"{path} and {twin.name} would both become {result_name(path)}; rename one")
+def _records(source: str, options: Mapping[str, Any]) -> list[Record]:
+    return find_records(str(source), str(options.get("series", "all")), options.get("dataset_dir"))
 
 
-def list_items(source: str | None, output_dir: str, overwrite: bool) -> list[dict[str, str]]:
-    """One item ``{"image": path}`` per volume that is still to do; none without a source."""
-    paths = [] if source is None else find_volumes(source)
-    done = [p for p in paths if not overwrite and (Path(output_dir) / result_name(p)).exists()]
-    for path in done:
-        print(f"{path.name}: done before, skipped (--overwrite true makes it again)")
-    return [{"image": str(p)} for p in paths if p not in done]
+def _check_names(records: list[Record]) -> None:
+    names: dict[str, Record] = {}
+    for record in records:
+        twin = names.setdefault(record.result(), record)
+        if twin is not record:
+            twin_name = Path(twin.label).name
+            raise InputError(f"{record.label} and {twin_name} would both become {record.result()}; rename one")
+
+
+def _check_output(records: list[Record], output_dir: str, options: Mapping[str, Any]) -> None:
+    """See that the kind of output that is asked for can be made of these inputs."""
+    if any(record.bids_root for record in records):
+        check_derivatives(Path(output_dir))
+    others = [record for record in records if not record.dicom]
+    if options.get("dicom") and others:
+        raise InputError(f"{others[0].label}: --dicom true needs a DICOM input, whose patient and study it keeps")
+
+
+def list_items(
+    source: str | None, output_dir: str, overwrite: bool, options: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """One item per volume that is still to do (see :meth:`bundle.records.Record.item`); none without a source."""
+    options, items = options or {}, []
+    for record in [] if source is None else _records(source, options):
+        result = Path(output_dir) / record.result()
+        if not overwrite and result.exists() and (not options.get("dicom") or dicom_folder(result).exists()):
+            name = one_line(Path(record.label).name)
+            print(f"{name}: done before, skipped (--overwrite true makes it again)")
+        else:
+            items.append(record.item())
+    return items
 
 
 def _reason(error: BaseException | None) -> InputError | None:
@@ -72,7 +99,7 @@ class CohortDataset(Dataset):
             reason = _reason(error)
             if reason is None:
                 raise
-            return {"refused": str(reason), "path": self.data[index]["image"]}
+            return {"refused": str(reason), "path": self.data[index].get("path", self.data[index]["image"])}
 
 
 class Enhancer(SupervisedEvaluator):
@@ -95,13 +122,14 @@ class Enhancer(SupervisedEvaluator):
                 raise InputError(batchdata["refused"][0])
             output = super()._iteration(engine, batchdata)
             for item in engine.state.output:
-                print(f"{path.name} -> {item['result']}")
+                print(one_line(f"{path.name} -> {item['result']}"))
         except Exception as error:
             reason = _reason(error)
             if reason is None:
                 raise
             message = str(reason)
-            self.refused.append(message if path.name in message else f"{path}: {message}")
+            name = one_line(path.name)
+            self.refused.append(message if name in message else f"{one_line(str(path))}: {message}")
             if self.on_error == "stop":
                 engine.terminate()
             output = {}
