@@ -13,10 +13,11 @@ from .nifti import select_acquisition
 
 BIDS_VERSION = "1.9.0"
 SUFFIXES = ("T1w", "T2w")
-_NOT_ANATOMY = re.compile(
-    r"/(func|dwi|fmap|perf|pet|eeg|meg|ieeg|beh|micr|nirs|motion|mrs|code|stimuli|sourcedata|"
-    r"derivatives|\.[^/]+)(/|$)"
-)
+# folders that are looked into: subjects, their sessions, and anat; a link in circles leads to none of these
+_ELSEWHERE = [
+    re.compile(r"^/(?!(sub-[^/]+/(ses-[^/]+/)?(anat/)?)?[^/]+$)"),
+    re.compile(r"/(?!sub-[^/]+$|ses-[^/]+$|anat$)[^/.]+$"),
+]
 
 
 def find_scans(root: Path, entities: str = "all") -> list[tuple[Path, str, dict[str, Any]]]:
@@ -32,7 +33,8 @@ def find_scans(root: Path, entities: str = "all") -> list[tuple[Path, str, dict[
     from bids import BIDSLayout, BIDSLayoutIndexer
 
     try:
-        indexer = BIDSLayoutIndexer(validate=False, ignore=[_NOT_ANATOMY])
+        json.loads((root / "dataset_description.json").read_text())
+        indexer = BIDSLayoutIndexer(validate=False, ignore=_ELSEWHERE)
         layout = BIDSLayout(root, validate=False, indexer=indexer)
         files = layout.get(suffix=list(SUFFIXES), datatype="anat", extension=[".nii", ".nii.gz"])
     except Exception as error:  # whatever is wrong with a data set

@@ -20,6 +20,7 @@ from pydicom.dataset import Dataset
 from .dicom_stack import Slice, check_stack, frames_of, stack_affine
 from .errors import InputError
 from .geometry import check_grid
+from .io import split_name
 from .modality import modality_of_acquisition
 from .nifti import select_acquisition
 from .scan import Scan, check_size
@@ -116,7 +117,7 @@ def _files(folder: Path, deep: bool) -> list[Path]:
     for where, folders, names in os.walk(folder):
         folders[:] = sorted(f for f in folders if deep and not f.startswith(".") and "desc-superres" not in f)
         found += [Path(where) / name for name in sorted(names) if not name.startswith(".") and name != "DICOMDIR"]
-    return [path for path in found if path.is_file() and is_dicom(path)]
+    return [path for path in found if not split_name(path)[1] and path.is_file() and is_dicom(path)]
 
 
 def _split_echoes(group: list[tuple[str, Dataset]]) -> list[list[tuple[str, Dataset]]]:
@@ -141,7 +142,7 @@ def _numbered(groups: list[list[tuple[str, Dataset]]]) -> list[Series]:
         header = group[0][1]
         images = max(len(group), int(header.get("NumberOfFrames") or 1))
         words = f"{header.get('SeriesDescription', '')}\n{header.get('ProtocolName', '')}"
-        number = re.sub(r"[^0-9]", "", str(header.get("SeriesNumber") or "")) or "0"
+        number = _digits(header)
         size = f"{images} images of {header.get('Columns')} x {header.get('Rows')}"
         uid = str(header.get("SeriesInstanceUID", ""))
         found.append(Series(number, uid, words, tuple(path for path, _ in group), images, size))
@@ -153,6 +154,10 @@ def _numbered(groups: list[list[tuple[str, Dataset]]]) -> list[Series]:
         named.append(series._replace(number=series.number + (letter if total[key] > 1 else "")))
         seen[key] += 1
     return named
+
+
+def _digits(header: Dataset) -> str:
+    return re.sub(r"[^0-9]", "", str(header.get("SeriesNumber") or "")) or "0"
 
 
 def choose_series(found: list[Series], wanted: str, folder: Path) -> list[Series]:
@@ -184,7 +189,7 @@ def read_series(files: Sequence[Path]) -> Scan:
             images, colour, another modality than MR; the message says what is missing.
     """
     headers = [read_header(path, [*_TAGS, *_GROUPS]) for path in files]
-    name = str(files[0] if len(files) == 1 else files[0].parent)
+    name = str(files[0].parent / f"series-{_digits(headers[0])}")
     try:
         _check_kind(headers[0], name)
         slices = [s for i, header in enumerate(headers) for s in frames_of(header, i)]

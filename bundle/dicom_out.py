@@ -71,6 +71,10 @@ _EMPTY = [
     "RepetitionTime",
     "Laterality",
 ]  # have to be there, and may be empty
+_HOW = (  # options that change how the work is done, and not the volume
+    *("device", "max_memory", "overwrite", "on_error", "workers", "scheduler"),
+    *("series", "dicom", "report", "save_tissue", "save_uncertainty"),
+)
 _FUNCTIONAL = {
     "MREchoSequence": {"EffectiveEchoTime": "EchoTime"},
     "MRTimingAndRelatedParametersSequence": {k: k for k in ("RepetitionTime", "FlipAngle", "EchoTrainLength")},
@@ -110,7 +114,8 @@ def write_series(folder: Path, volume: np.ndarray, affine: np.ndarray, files: Se
 
 
 def _recipe(about: Mapping[str, Any]) -> str:
-    return repr([about["GeneratedBy"], about["Options"], about["Contrast"], about["Factors"]])
+    options = {name: value for name, value in about["Options"].items() if name not in _HOW}
+    return repr([about["GeneratedBy"], options, about["Contrast"], about["Factors"]])
 
 
 def _common(source: Dataset, about: Mapping[str, Any], seed: list[str]) -> FileDataset:

@@ -131,6 +131,8 @@ def _check_alike(slices: Sequence[Slice], name: str) -> None:
         raise InputError(
             f"{name}: images in {len(kinds)} orientations (a localiser?); one stack of parallel images is needed"
         )
+    if min(first.spacing) <= 0:
+        raise InputError(f"{name}: pixel spacing {first.spacing.tolist()} mm; it must be above 0; repair the header")
     if any(s.shape != first.shape or np.abs(s.spacing / first.spacing - 1).max() > 1e-3 for s in slices):
         raise InputError(f"{name}: images of different sizes or pixel spacings; one stack of equal images is needed")
     if len({s.file for s in slices}) == 1 and len({s.scale for s in slices}) > 1:  # ITK would use the first for all
@@ -145,7 +147,7 @@ def _check_missing(slices: Sequence[Slice], gaps: np.ndarray, usual: float, name
     i = int(wide[0])
     one, two = sorted((slices[i].instance, slices[i + 1].instance))
     between = f"between images {one} and {two}" if one != two else f"after image {i + 1}"
-    more = f", and in {len(wide) - 1} other places" if len(wide) > 1 else ""
+    more = f", and in {len(wide) - 1} other place{'s' if len(wide) > 2 else ''}" if len(wide) > 1 else ""
     raise InputError(
         f"{name}: {count} image{'s are' if count > 1 else ' is'} missing {between} (a gap of {gaps[i]:.4g} mm where "
         f"{usual:.4g} mm is usual){more}; export the whole series again"

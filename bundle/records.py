@@ -60,7 +60,13 @@ def find_records(source: str, series: str = "all", dataset_dir: str | None = Non
     Raises:
         InputError: nothing there, or nothing chosen.
     """
-    path = Path(source)
+    try:
+        return _find(Path(source), source, series, dataset_dir)
+    except OSError as error:
+        raise InputError(f"{str(source)[:200]}: cannot be looked at ({error.strerror})") from error
+
+
+def _find(path: Path, source: str, series: str, dataset_dir: str | None) -> list[Record]:
     if path.is_file() and path.suffix.lower() == DATALIST:
         return _of_datalist(path, series, dataset_dir)
     if (path / "dataset_description.json").is_file():

@@ -54,7 +54,7 @@ def check_size(shape: Sequence[int], itemsize: int, stored: int, packed: bool, n
     size = " x ".join(str(int(n)) for n in shape)
     if claimed > most:
         raise InputError(
-            f"{name}: the header claims {size} voxels ({claimed / 1e6:.1f} MB), and {stored} bytes on the disk can't "
+            f"{name}: the header claims {size} voxels ({claimed:,} bytes), and {stored:,} bytes on the disk can't "
             "hold them; the file is truncated or its header is wrong"
         )
     need, free = math.prod(int(n) for n in shape) * (2 * itemsize + 4), free_memory("cpu")
