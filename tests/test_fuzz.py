@@ -78,7 +78,7 @@ def _check(read):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", KINDS)
 def test_damaged_files_are_read_or_refused(tmp_path, seeds, kind):
-    @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(changes=edits, which=st.integers(0, 17))
     def run(changes, which):
         if kind != "classic":
@@ -107,7 +107,7 @@ def test_noise_is_refused(tmp_path, content, kind):
     assert "\n" not in str(error.value)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     content=st.recursive(
         st.one_of(st.none(), st.integers(), st.text(max_size=9)),
