@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from fire.decorators import SetParseFns
+
 from .command_line import refuse_code
 from .errors import InputError
 
@@ -16,11 +18,12 @@ ROOT = Path(__file__).resolve().parent.parent
 class Commands:
     """Super-resolution of brain MRI. Research use only, not for diagnosis."""
 
+    @SetParseFns(path=str, output_dir=str, series=str, dataset_dir=str)  # a folder 2024_01 is not the number 202401
     def enhance(self, path: str, output_dir: str, **options: Any) -> None:
         """Sharpen a volume, or every volume of a folder; `spcdd options` lists the options.
 
         Args:
-            path: NIfTI, NRRD or MHA file, or a folder of them.
+            path: NIfTI, NRRD or MHA file, folder of them, folder of DICOM series, BIDS root, or datalist.json.
             output_dir: folder for the results.
             options: see `spcdd options`.
         """

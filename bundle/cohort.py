@@ -27,7 +27,7 @@ from . import __version__
 from .compute import share_machine
 from .errors import InputError
 from .failures import Failure
-from .options import surrounding_config
+from .options import surrounding_workflow
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -69,7 +69,8 @@ def distribute(evaluator: "Enhancer", items: Sequence[Mapping[str, Any]]) -> Non
     """
     if importlib.util.find_spec("distributed") is None:
         raise InputError("--workers and --scheduler need Dask; run: pip install '.[cluster]', or do without them")
-    config = portable(surrounding_config())
+    workflow = surrounding_workflow()
+    config = portable(None if workflow is None else workflow.parser.config)
     local = min(evaluator.workers, len(items))
     with _cluster(local, evaluator.scheduler) as client:
         job = Job(config, os.getcwd(), __version__, local or _crowd(client), local > 0)

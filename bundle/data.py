@@ -1,6 +1,7 @@
 """Lists of training volumes."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from .networks.weights import read_weights
 KINDS = ("sharp", "label_map")
 
 
-def read_sections(path: str, section: str) -> dict:
-    """All sections of a MONAI datalist, of which ``section`` must be there.
+def read_sections(path: str, section: str | None) -> dict:
+    """All sections of a MONAI datalist, of which ``section`` must be there; None: any.
 
     (MONAI's own reader would take any text that is also a folder's name there for a path.)
 
@@ -25,8 +26,11 @@ def read_sections(path: str, section: str) -> dict:
         raise InputError(f"{path}: no such datalist")
     try:
         sections = json.loads(Path(path).read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error})") from error
+    if isinstance(sections, dict) and section is None and any(isinstance(items, list) for items in sections.values()):
+        return sections
+    section = section or "testing"
     if not isinstance(sections, dict) or not isinstance(sections.get(section), list):
         raise InputError(f"{path}: no section {section!r}; a datalist is {{{section!r}: [{{'image': file}}, ...]}}")
     return sections
@@ -46,8 +50,63 @@ def read_datalist(path: str, section: str, dataset_dir: str) -> list[dict]:
             raise InputError(f"{path}: section {section!r} holds {item!r}; every item needs an 'image'")
         if item.get("kind", "sharp") not in KINDS:
             raise InputError(f"{path}: kind {item['kind']!r} of {item['image']}; allowed: {', '.join(KINDS)}")
-        items.append({**item, "image": str(Path(dataset_dir) / item["image"])})
+        items.append({**item, "image": str(path_inside(dataset_dir, item["image"], path, absolute=True))})
     return items
+
+
+def read_images(path: str, section: str = "all") -> list[str]:
+    """Images of a datalist as MONAI writes it: items are ``{"image": file}``, or files.
+
+    Args:
+        path: JSON file.
+        section: its name; ``all`` is ``testing`` where there is one, and every section else.
+
+    Raises:
+        InputError: not a datalist, no such section, an item without image.
+    """
+    if section == "all":
+        sections = read_sections(path, None)
+        lists = {name: items for name, items in sections.items() if isinstance(items, list)}
+        chosen = [lists["testing"]] if "testing" in lists else list(lists.values())
+    else:
+        chosen = [read_sections(path, section)[section]]
+    images = []
+    for item in (item for items in chosen for item in items):
+        image = item.get("image") if isinstance(item, dict) else item
+        if isinstance(image, list) and len(image) == 1:
+            image = image[0]
+        if not isinstance(image, str) or not image:
+            raise InputError(f"{path}: holds {str(item)[:80]}; every item needs one 'image', a file")
+        images.append(image)
+    return images
+
+
+def normal(path: str | os.PathLike) -> Path:
+    """Absolute path without ``..``, worked out from its text alone."""
+    return Path(os.path.abspath(path))
+
+
+def path_inside(root: str | os.PathLike, path: str, name: str, absolute: bool = False) -> Path:
+    """The file that a datalist means by ``path``.
+
+    Args:
+        root: folder that the list's paths are relative to and may not leave.
+        path: as it stands in the list.
+        name: the list, for the message.
+        absolute: whether an absolute path may lie anywhere.
+
+    Raises:
+        InputError: it leads out of the root.
+    """
+    if absolute and os.path.isabs(path):
+        return Path(path)
+    file = normal(Path(root) / path)
+    if not file.is_relative_to(normal(root)):
+        raise InputError(
+            f"{name}: {path} leads out of {normal(root)}; set --dataset_dir to a folder that holds all files "
+            "(/ allows any)"
+        )
+    return file if os.path.isabs(path) or os.path.isabs(root) else Path(os.path.normpath(Path(root) / path))
 
 
 def check_weights(*paths: str | None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .errors import InputError, OutputError
+from .errors import InputError, OutputError, one_line
 from .memory import is_out_of_memory
 from .writing import replacing
 
@@ -45,11 +45,6 @@ def refusal(error: BaseException | None) -> InputError | None:
             return InputError("not enough memory; choose a smaller --max_memory or a larger --target_spacing")
         error = error.__cause__
     return None
-
-
-def one_line(text: str) -> str:
-    """Text without line breaks, which names of files may hold."""
-    return " ".join(text.splitlines())
 
 
 def summary(failures: Sequence[Failure], total: int, undone: int = 0) -> str:

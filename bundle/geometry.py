@@ -20,6 +20,7 @@ from .errors import InputError
 MIN_VOXELS = 16  # per axis, below which there is no anatomy to sharpen
 SPACING_LIMITS = (0.1, 15.0)  # mm, plausible for a head scan
 FINEST_SPACING = 0.4  # mm, the default never asks for less
+MAX_SHEAR = 1e-3  # cosine between axes; a qform can hold none, and 256 voxels would be off by a quarter of one
 ANISOTROPY = 1.5  # coarsest over finest spacing above which a volume counts as thick-slice
 
 
@@ -70,7 +71,7 @@ def check_grid(shape: Sequence[int], affine: np.ndarray, name: str) -> None:
         name: file, for the message.
 
     Raises:
-        InputError: not 3D, too few voxels, singular or non-finite affine, implausible spacing.
+        InputError: not 3D, too few voxels, a singular, sheared or non-finite affine, implausible spacing.
     """
     shape = tuple(int(n) for n in shape)
     if len(shape) != 3:
@@ -89,6 +90,14 @@ def check_grid(shape: Sequence[int], affine: np.ndarray, name: str) -> None:
     if spacing.min() < low or spacing.max() > high:
         text = " x ".join(f"{s:.4g}" for s in spacing)
         raise InputError(f"{name}: voxel size {text} mm is outside {low} to {high} mm; check the header's units")
+    axes = linear / spacing
+    shear = float(np.abs(axes.T @ axes - np.eye(3)).max())
+    if shear > MAX_SHEAR:
+        angle = float(np.degrees(np.arcsin(min(1.0, shear))))
+        raise InputError(
+            f"{name}: the affine is sheared, axes are {angle:.2g} degrees off a right angle; resample the volume "
+            "onto a rectangular grid first"
+        )
 
 
 def default_spacing(spacing: Sequence[float]) -> tuple[float, float, float]:

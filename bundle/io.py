@@ -7,6 +7,7 @@ import re
 import struct
 import tempfile
 import zlib
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,17 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.data.image_reader import ITKReader
 
 from .errors import InputError
-from .geometry import check_grid
+from .itk_files import read_itk
+from .nifti import read_nifti
+from .scan import Scan, check_values
 from .writing import replacing
 
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha")
 RESULT, UNCERTAINTY, TISSUE = "desc-superres", "desc-uncertainty", "desc-tissue"  # parts of the names of results
-_UNREADABLE = (
-    *(OSError, EOFError, ValueError, RuntimeError, MemoryError, zlib.error),
+UNREADABLE = (
+    *(OSError, EOFError, ValueError, TypeError, RuntimeError, MemoryError, OverflowError, zlib.error),
     *(nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError),
 )
 
@@ -56,73 +58,82 @@ def find_volumes(source: str | os.PathLike) -> list[Path]:
         raise InputError(f"{path}: not a volume by its name; allowed are {kinds}")
     if path.is_dir():
         found = [p for p in found if split_name(p)[1] and not p.name.startswith(".")]
-        found = [p for p in found if not any(part in p.name for part in (RESULT, UNCERTAINTY, TISSUE))]
+        found = [p for p in found if not is_result(p)]
     if not found:
         raise InputError(f"{path}: no volume in this folder; looked for {kinds}")
     return found
 
 
-def result_name(path: Path, part: str = RESULT) -> str:
-    """Name of a result: ``<stem>_<part>.nii.gz``, with a BIDS suffix kept last (``sub-01_<part>_T1w.nii.gz``)."""
+def name_parts(path: Path) -> tuple[str, str]:
+    """Stem of a result's name and what comes after the part's name: a BIDS suffix stays last."""
     stem = split_name(path)[0]
     bids = re.fullmatch(r"(sub-[A-Za-z0-9]+(?:_[a-z]+-[A-Za-z0-9]+)*)_([A-Za-z0-9]+)", stem)
-    return f"{bids[1]}_{part}_{bids[2]}.nii.gz" if bids else f"{stem}_{part}.nii.gz"
+    return (bids[1], f"_{bids[2]}") if bids else (stem, "")
 
 
-def read_volume(path: str | os.PathLike) -> MetaTensor:
+def result_name(path: Path, part: str = RESULT) -> str:
+    """Name of a result: ``<stem>_<part>.nii.gz``, with a BIDS suffix kept last (``sub-01_<part>_T1w.nii.gz``)."""
+    stem, suffix = name_parts(path)
+    return f"{stem}_{part}{suffix}.nii.gz"
+
+
+def is_result(path: Path) -> bool:
+    """Whether a file is a result of an earlier run, by its name."""
+    return any(part in path.name for part in (RESULT, UNCERTAINTY, TISSUE))
+
+
+def dicom_folder(result: Path) -> Path:
+    """Folder of the DICOM series beside a result."""
+    return result.with_name(f"{split_name(result)[0]}_dicom")
+
+
+def read_volume(source: str | os.PathLike | Sequence[str]) -> MetaTensor:
     """A 3D volume as MetaTensor (1, D, H, W), float32, with its affine to world mm (RAS+) and its NIfTI form codes.
 
-    The header of a NIfTI is checked before its voxels are read.
+    ``meta`` also holds ``acquisition``, a dict of what header or sidecar say about it (such as ImageType and
+    MagneticFieldStrength, never who was scanned), ``warnings``, and ``stored_as``, the type of the voxels in the file.
+
+    Args:
+        source: a file, or the files of one DICOM series. Headers are checked before voxels are read.
 
     Raises:
         InputError: missing, unreadable, not 3D, a header that no brain volume has (see ``check_grid``).
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty")
+    files = [Path(source)] if isinstance(source, str | os.PathLike) else [Path(path) for path in source]
+    path = files[0]
+    for file in files:
+        if not file.is_file():
+            link = " (a link to something that is not here)" if file.is_symlink() else ""
+            raise InputError(f"{file}: no such file{link}")
+        if file.stat().st_size == 0:
+            raise InputError(f"{file}: the file is empty")
     try:
-        array, affine, codes = (_read_nifti if ".nii" in split_name(path)[1] else _read_itk)(path)
+        scan = _reader(path)(files if split_name(path)[1] == "" else path)
+        check_values(scan.array, str(path))
     except InputError:
         raise
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         reason = " ".join(str(error).split())[:150] or type(error).__name__
         raise InputError(f"{path}: cannot be read as an image ({reason})") from error
-    meta = {"filename_or_obj": str(path), "form_codes": torch.tensor(codes)}
-    volume = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None]
-    return MetaTensor(volume, affine=torch.from_numpy(affine), meta=meta)
+    meta = {
+        "filename_or_obj": str(path),
+        "form_codes": torch.tensor(scan.codes),
+        "acquisition": scan.acquisition,
+        "warnings": list(scan.warnings),
+        "stored_as": str(scan.array.dtype),
+    }
+    with np.errstate(over="ignore"):
+        volume = torch.from_numpy(np.ascontiguousarray(scan.array, dtype=np.float32))[None]
+    return MetaTensor(volume, affine=torch.from_numpy(scan.affine), meta=meta)
 
 
-def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-    image = nib.load(path)
-    shape = _squeezed(image.shape)
-    check_grid(shape, image.affine, str(path))
-    if image.get_data_dtype().kind not in "iuf":
-        raise InputError(f"{path}: voxels of type {image.get_data_dtype()}; only real numbers are allowed")
-    codes = (
-        (int(image.header["qform_code"]), int(image.header["sform_code"])) if "qform_code" in image.header else (0, 0)
-    )
-    return np.asanyarray(image.dataobj).reshape(shape), np.asarray(image.affine, dtype=np.float64), codes
+def _reader(path: Path) -> Callable[[Any], Scan]:
+    extension = split_name(path)[1]
+    if extension == "":
+        from .dicom import read_series  # pydicom is loaded where there is DICOM only
 
-
-def _read_itk(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-    reader = ITKReader()
-    image = reader.read(str(path))
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(f"{path}: {image.GetNumberOfComponentsPerPixel()} values per voxel; a scalar volume is needed")
-    array, meta = reader.get_data(image)
-    shape, affine = _squeezed(array.shape), np.asarray(meta["affine"], dtype=np.float64)
-    check_grid(shape, affine, str(path))
-    return array.reshape(shape), affine, (1, 1)
-
-
-def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape without trailing axes of length one."""
-    shape = tuple(int(n) for n in shape)
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    return shape
+        return read_series
+    return read_nifti if ".nii" in extension else read_itk
 
 
 def write_volume(path: Path, volume: np.ndarray, affine: np.ndarray, codes: tuple[int, int]) -> None:

@@ -1,6 +1,7 @@
 """Which modality a volume is: by its name, else by its histogram."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -43,3 +44,26 @@ def modality_by_histogram(volume: Tensor, spacing: tuple[float, float, float]) -
     centred = inner - inner.mean()
     skewness = centred.pow(3).mean() / centred.square().mean().pow(1.5)
     return "T2w" if float(skewness) > 0.8 else "T1w"
+
+
+def modality_of_acquisition(
+    words: Sequence[str], echo: float | None, repetition: float | None, inversion: float | None
+) -> str | None:
+    """Modality by the words of a DICOM description, else by its times in ms; None where neither tells.
+
+    Long echo and repetition make T2w, short ones of a spin or gradient echo T1w; a long inversion with a long echo is
+    FLAIR (Bernstein et al., Handbook of MRI Pulse Sequences, 2004, chapter 14).
+    """
+    for text in words:
+        found = modality_by_name(Path(re.sub(r"[/\s]", "_", text)))
+        if found:
+            return found
+        if re.search(r"mp-?rage|spgr|bravo|mdeft", text, re.I):
+            return "T1w"
+    if not echo or not repetition:
+        return None
+    if echo > 70 and repetition > 2000:
+        return "other" if inversion and inversion > 1500 else "T2w"
+    if echo < 40 and repetition > 1800 and not inversion:
+        return "other"  # proton density
+    return "T1w" if echo < 30 and repetition < 1000 else None

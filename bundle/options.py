@@ -96,6 +96,13 @@ def _pattern(pattern: str, allowed: str) -> Callable[[str, Any], str]:
     return read
 
 
+def _text(name: str, value: Any) -> str:
+    """Text that a config takes for nothing else."""
+    if not re.fullmatch(r"[^$@%#][^#]*", str(value), re.DOTALL):
+        raise _fail(name, value, "text without #, that does not begin with $, @ or %")
+    return str(value)
+
+
 OPTIONS: dict[str, Option] = {
     "target_spacing": Option(
         None,
@@ -154,6 +161,16 @@ OPTIONS: dict[str, Option] = {
         read_boolean,
         "write an HTML page beside the result: input and result side by side, maps, agreement with the input, warnings",
     ),
+    "series": Option(
+        "all",
+        _text,
+        "which scans to do: of DICOM a series by UID, number or description, of BIDS those with entities such as "
+        "sub-01_ses-2_T1w, of a datalist one section",
+    ),
+    "dataset_dir": Option(
+        None, _text, "folder that the paths of a datalist are relative to and may not leave; default: the list's own"
+    ),
+    "dicom": Option(False, read_boolean, "write the result as a DICOM series too; for DICOM inputs"),
     "overwrite": Option(False, read_boolean, "make results again that are there already"),
     "on_error": Option("continue", _choice("continue", "stop"), "what a refused volume does to the rest of a folder"),
     "workers": Option(
@@ -233,8 +250,8 @@ def check(base: str, bundle_root: str) -> None:
             Keys that begin with an underscore are free for users.
         bundle_root: folder that holds ``configs``.
     """
-    config = surrounding_config()
-    if config is None:  # read by something that takes single parts of a config
+    workflow = surrounding_workflow()
+    if workflow is None:  # read by something that takes single parts of a config
         return
     if not (Path(bundle_root) / "configs" / base).is_file():
         raise SystemExit(f"error: {bundle_root}: no configs/{base} here; set --bundle_root to the folder of the bundle")
@@ -243,22 +260,23 @@ def check(base: str, bundle_root: str) -> None:
         for path in (Path(bundle_root) / "configs").glob(pattern):
             known |= set(json.loads(path.read_text()))
     try:
+        config = workflow.parser.config
         for key in config:
             if key not in known and not key.startswith("_"):
                 raise InputError(f"--{key}: not a key of configs/{base}{nearest(key, known)}")
-        name_saved_config(frame.f_locals["self"].parser)
+        name_saved_config(workflow.parser)
         if base == "inference.json":
             parse_options(**{name: config.get(name) for name in OPTIONS})
     except InputError as error:
         raise SystemExit(f"error: {error}") from None
 
 
-def surrounding_config() -> dict[str, Any] | None:
-    """The config, overrides included, of the workflow that this is called from; None where there is none.
+def surrounding_workflow() -> ConfigWorkflow | None:
+    """The workflow that this is called from; None where there is none.
 
     An expression in a config is told nothing of the config around it, so the workflow is found on the call stack.
     """
     frame = inspect.currentframe()
     while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigWorkflow):
         frame = frame.f_back
-    return None if frame is None else frame.f_locals["self"].parser.config
+    return None if frame is None else frame.f_locals["self"]

@@ -9,7 +9,7 @@ from monai.transforms import Randomizable, Transform
 from torch import Tensor
 
 from .augmentation import pad_view
-from .data import check_weights, read_sections
+from .data import check_weights, path_inside, read_sections
 from .errors import InputError
 from .intensity import fit_intensity, match_linearly
 from .io import read_volume
@@ -41,7 +41,7 @@ def read_pairs(path: str, section: str, dataset_dir: str) -> list[dict]:
                 f"{path}: contrast {contrast!r}, modality {modality!r} of {item['subject']}; allowed are "
                 f"{', '.join(CONTRASTS)} and {', '.join(MODALITIES)}"
             )
-        files = {key: str(Path(dataset_dir) / item[key]) for key in ("low", "high")}
+        files = {key: str(path_inside(dataset_dir, item[key], path, absolute=True)) for key in ("low", "high")}
         items.append({**item, **files, "contrast": contrast, "modality": modality})
     return items
 

@@ -1,5 +1,6 @@
 """MONAI dictionary transforms of the main job: read, put on the target grid, and back to a file."""
 
+import json
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -13,17 +14,20 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, SaveImaged
 
 from . import __version__
+from .bids import describe_derivatives
 from .compute import free_memory
 from .consistency import default_operator, project_back
-from .errors import InputError
+from .errors import InputError, one_line
 from .forecast import needed
 from .geometry import Grid, default_spacing, resample, target_grid
 from .inferer import RAN_OUT, TILE
 from .intensity import Intensity, fit_intensity
-from .io import TISSUE, UNCERTAINTY, read_volume, result_name, sha256, write_json, write_volume
+from .io import RESULT, TISSUE, UNCERTAINTY, dicom_folder, name_parts, read_volume, sha256, write_json, write_volume
 from .modality import modality_by_histogram, modality_by_name
 from .networks.anatomy import TISSUES
 from .networks.super_resolver import MODALITIES, encode_condition
+from .records import shown_options, source_uri
+from .scan import saturation
 from .simulation.acquisition import Acquisition
 from .simulation.protocol import MODALITIES as PAIRED
 from .writing import together
@@ -36,17 +40,24 @@ DESCRIPTIONS = {
 
 
 class LoadVolumed(MapTransform):
-    """Replace a path by its volume (see :func:`bundle.io.read_volume`).
+    """Replace a path, or the paths of a DICOM series, by its volume (see :func:`bundle.io.read_volume`).
 
-    Writes ``path``, ``started`` (seconds), ``axes`` (nibabel's orientation array of the file, to go back to) and
-    ``spacing`` (mm along the axes of the file) beside it.
+    Writes ``path`` (what messages call it), ``stem`` and ``suffix`` (of the names of results) where no
+    :class:`bundle.records.Record` has done so, ``warnings`` (lines), ``started`` (seconds), ``axes`` (nibabel's
+    orientation array of the file, to go back to) and ``spacing`` (mm along the axes of the file) beside it.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict:
         item = dict(data)
         for key in self.key_iterator(item):
-            item["path"], item["started"] = str(item[key]), time.time()
-            item[key] = read_volume(item[key])
+            item["path"], item["started"] = item.get("path", str(item[key])), time.time()
+            if "stem" not in item:
+                item["stem"], item["suffix"] = name_parts(Path(item["path"]))
+            volume = item[key] = read_volume(item[key])
+            volume.meta["acquisition"] |= item.pop("acquisition", {})
+            if volume.meta["stored_as"] == "uint8":
+                volume.meta["warnings"] += saturation(volume.numpy(), item["path"])
+            item["warnings"] = "\n".join(volume.meta.pop("warnings"))
             item["axes"] = torch.from_numpy(nib.io_orientation(item[key].affine.numpy()))
             item["spacing"] = item[key].pixdim
         return item
@@ -89,7 +100,8 @@ class ToTargetGridd(MapTransform):
             intensity = fit_intensity(plain, name)
             modality = self.modality
             if modality == "auto":
-                modality = modality_by_name(Path(name)) or modality_by_histogram(plain, grid.spacing)
+                modality = volume.meta.get("acquisition", {}).get("modality") or modality_by_name(Path(name))
+                modality = modality or modality_by_histogram(plain, grid.spacing)
             source, grid = _not_finer(intensity.normalise(plain), grid, target)
             factors = [n / m for n, m in zip(target.shape, grid.shape, strict=True)]
             meta = {k: v for k, v in volume.meta.items() if k in ("filename_or_obj", "form_codes")}
@@ -209,27 +221,54 @@ class SaveResultd(MapTransform):
         item = dict(data)
         for key in self.key_iterator(item):
             pred = item[key].cpu()
-            path, affine = Path(item["path"]), pred.affine.numpy()
-            codes = tuple(int(c) for c in item["source"].meta["form_codes"])
-            target = self.folder / result_name(path)
+            affine, codes = pred.affine.numpy(), tuple(int(c) for c in item["source"].meta["form_codes"])
+            target = self.result(item, RESULT)
+            target.parent.mkdir(parents=True, exist_ok=True)
             with together():
-                if len(pred) > 1:
-                    uncertainty = self.folder / result_name(path, UNCERTAINTY)
-                    write_volume(uncertainty, pred[1].numpy().astype("float32"), affine, codes)
-                if "tissue" in item:
-                    tissue = self.folder / result_name(path, TISSUE)
-                    write_volume(tissue, item["tissue"][0].cpu().numpy(), affine, codes)
-                sidecar = self.sidecar(item)
-                write_json(target.with_name(target.name.replace(".nii.gz", ".json")), sidecar)
-                if self.options.get("report"):
-                    from .report import report_path, write_report  # what it needs is loaded where it is wanted
-
-                    write_report(report_path(target), item, pred, sidecar)
-                write_volume(target, pred[0].numpy().astype("float32"), affine, codes)
+                sidecar = self._write(target, item, pred, affine, codes)
             for warning in sidecar["Warnings"]:
-                print(f"warning: {path.name}: {warning}")
+                print(f"warning: {one_line(Path(item['path']).name)}: {warning}")
             item["result"] = str(target)
         return item
+
+    def _write(
+        self,
+        target: Path,
+        item: Mapping[Hashable, Any],
+        pred: MetaTensor,
+        affine: np.ndarray,
+        codes: tuple[int, int],
+    ) -> dict[str, Any]:
+        """Write all files of one result; the sidecar's content comes back."""
+        if len(pred) > 1:
+            write_volume(self.result(item, UNCERTAINTY), pred[1].numpy().astype("float32"), affine, codes)
+        if "tissue" in item:
+            write_volume(self.result(item, TISSUE), item["tissue"][0].cpu().numpy(), affine, codes)
+        sidecar = self.sidecar(item)
+        if item.get("bids_root"):
+            describe_derivatives(self.folder, item["bids_root"])
+        if self.options.get("dicom"):
+            self._write_dicom(dicom_folder(target), pred[0].numpy(), affine, item, sidecar)
+        write_json(target.with_name(target.name.replace(".nii.gz", ".json")), sidecar)
+        if self.options.get("report"):
+            from .report import report_path, write_report  # what it needs is loaded where it is wanted
+
+            write_report(report_path(target), item, pred, sidecar)
+        write_volume(target, pred[0].numpy().astype("float32"), affine, codes)
+        return sidecar
+
+    def result(self, item: Mapping[Hashable, Any], part: str) -> Path:
+        """Where a result goes."""
+        return self.folder / f"{item['stem']}_{part}{item['suffix']}.nii.gz"
+
+    def _write_dicom(
+        self, folder: Path, volume: np.ndarray, affine: np.ndarray, item: Mapping[Hashable, Any], sidecar: dict
+    ) -> None:
+        if "dicom" not in item:
+            raise InputError(f"{item['path']}: --dicom true needs a DICOM input, whose patient and study it keeps")
+        from .dicom_out import write_series  # pydicom is loaded where it is needed only
+
+        write_series(folder, volume, affine, json.loads(item["dicom"]), sidecar)
 
     def sidecar(self, item: Mapping[Hashable, Any]) -> dict[str, Any]:
         """Everything needed to know how a result came about."""
@@ -237,7 +276,8 @@ class SaveResultd(MapTransform):
         canonical = [round(2.0 ** float(v), 4) for v in item["condition"][3:]]
         factors = [canonical[axis] for axis in item["axes"][:, 0].int().tolist()]
         modality = MODALITIES[int(item["condition"][1] + 2 * item["condition"][2])]
-        warnings, contrast = factor_warnings(factors), "7T" if item["condition"][0] > 0 else "input"
+        warnings, contrast = item["warnings"].splitlines(), "7T" if item["condition"][0] > 0 else "input"
+        warnings += factor_warnings(factors)
         told = getattr(item[self.keys[0]], "meta", {})
         if told.get(RAN_OUT):
             warnings.append(f"memory ran out; done again in tiles of {int(told[TILE])} voxels")
@@ -252,7 +292,8 @@ class SaveResultd(MapTransform):
                 "SHA256": self._sha256,
             },
             "Source": Path(item["path"]).name,
-            "Options": self.options,
+            **source_uri(item),
+            "Options": shown_options(self.options),
             "Modality": modality,
             "Contrast": contrast,
             "SourceSpacing": [round(float(s), 4) for s in item["spacing"]],

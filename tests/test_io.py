@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from data import head, save
+from scipy.spatial.transform import Rotation
 
 from bundle.errors import InputError
 from bundle.io import (
@@ -19,7 +20,9 @@ from bundle.io import (
     write_volume,
 )
 
-OBLIQUE = np.array([[-0.9, 0.1, 0.2, 30], [0.1, 1.1, -0.2, -20], [0.15, 0.2, 1.4, 5], [0, 0, 0, 1.0]])
+OBLIQUE = np.eye(4)
+OBLIQUE[:3, :3] = Rotation.from_euler("xyz", [10, -170, 25], degrees=True).as_matrix() * [0.9, 1.1, 1.4]
+OBLIQUE[:3, 3] = [30, -20, 5]
 
 
 @pytest.mark.parametrize(
@@ -32,7 +35,7 @@ OBLIQUE = np.array([[-0.9, 0.1, 0.2, 30], [0.1, 1.1, -0.2, -20], [0.15, 0.2, 1.4
         (lambda p: save(p, np.zeros((20, 20, 20, 5), np.float32)), "4 axes"),
         (lambda p: save(p, np.zeros((20, 20), np.float32)), "2 axes"),
         (lambda p: save(p, np.zeros((20, 20, 9), np.float32)), "at least 16"),
-        (lambda p: save(p, np.zeros((20, 20, 20), np.complex64)), "only real numbers"),
+        (lambda p: save(p, np.zeros((20, 20, 20), np.complex64)), "complex numbers; only real"),
     ],
 )
 def test_bad_files_are_refused_with_name_and_reason(tmp_path, make, words):

@@ -11,15 +11,22 @@ from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
 from tqdm import tqdm
 
+from ..bids import check_derivatives
 from ..compute import pick_device
-from ..errors import InputError
-from ..failures import Failure, one_line, save, summary
-from ..io import find_volumes, prepare_output, result_name
+from ..errors import InputError, one_line
+from ..failures import Failure, save, summary
+from ..io import RESULT, dicom_folder, prepare_output
 from ..networks.weights import load, read_weights
+from ..records import Record, find_records
 
 
 def preflight(
-    source: str | None, output_dir: str, weights: str, device: str | None, check_weights: bool = True
+    source: str | None,
+    output_dir: str,
+    weights: str,
+    device: str | None,
+    check_weights: bool = True,
+    options: Mapping[str, Any] | None = None,
 ) -> None:
     """Refuse what can be refused before anything is loaded: one line, exit status 1.
 
@@ -29,8 +36,10 @@ def preflight(
     """
     try:
         if source is None:
-            raise InputError("--input is missing; name a volume or a folder of volumes")
-        _check_names(find_volumes(source))
+            raise InputError("--input is missing; name a volume, a folder, a BIDS root or a datalist")
+        records = _records(source, options or {})
+        _check_names(records)
+        _check_output(records, output_dir, options or {})
         pick_device(device)
         read_weights(weights, check_weights)
         prepare_output(output_dir)
@@ -38,27 +47,52 @@ def preflight(
         raise SystemExit(f"error: {error}") from None
 
 
-def _check_names(paths: list[Path]) -> None:
-    names: dict[str, Path] = {}
-    for path in paths:
-        twin = names.setdefault(result_name(path), path)
-        if twin is not path:
-            raise InputError(f"{path} and {twin.name} would both become {result_name(path)}; rename one")
+def _records(source: str, options: Mapping[str, Any]) -> list[Record]:
+    return find_records(str(source), str(options.get("series", "all")), options.get("dataset_dir"))
 
 
-def list_items(source: str | None, output_dir: str, overwrite: bool) -> list[dict[str, str]]:
-    """One item ``{"image": path}`` per volume that is still to do; none without a source."""
-    paths = [] if source is None else find_volumes(source)
-    done = {p for p in paths if not overwrite and expected_result({"image": str(p)}, output_dir).exists()}
+def _check_names(records: list[Record]) -> None:
+    names: dict[str, Record] = {}
+    for record in records:
+        twin = names.setdefault(record.result(), record)
+        if twin is not record:
+            twin_name = Path(twin.label).name
+            raise InputError(f"{record.label} and {twin_name} would both become {record.result()}; rename one")
+
+
+def _check_output(records: list[Record], output_dir: str, options: Mapping[str, Any]) -> None:
+    """See that the kind of output that is asked for can be made of these inputs."""
+    if any(record.bids_root for record in records):
+        check_derivatives(Path(output_dir))
+    others = [record for record in records if not record.dicom]
+    if options.get("dicom") and others:
+        raise InputError(f"{others[0].label}: --dicom true needs a DICOM input, whose patient and study it keeps")
+
+
+def list_items(
+    source: str | None, output_dir: str, overwrite: bool, options: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """One item per volume that is still to do (see :meth:`bundle.records.Record.item`); none without a source."""
+    options = options or {}
+    items = [] if source is None else [record.item() for record in _records(source, options)]
+    done = [] if overwrite else [item for item in items if _is_done(item, output_dir, bool(options.get("dicom")))]
     if done:
-        name = one_line(min(done).name) if len(done) == 1 else f"{len(done)} of {len(paths)} volumes"
-        print(f"{name}: done before, skipped (--overwrite true makes them again)")
-    return [{"image": str(p)} for p in paths if p not in done]
+        one = one_line(Path(label(done[0])).name)
+        print(
+            f"{one if len(done) == 1 else f'{len(done)} of {len(items)} volumes'}: done before, skipped "
+            "(--overwrite true makes them again)"
+        )
+    return [item for item in items if item not in done]
+
+
+def _is_done(item: Mapping[str, Any], output_dir: str | Path, dicom: bool) -> bool:
+    result = expected_result(item, output_dir)
+    return result.exists() and (not dicom or dicom_folder(result).exists())
 
 
 def expected_result(item: Mapping[str, Any], output_dir: str | Path) -> Path:
     """Where the result of an item will be; when it is there, the volume is done."""
-    return Path(output_dir) / result_name(Path(item["image"]))
+    return Path(output_dir) / f"{item['stem']}_{RESULT}{item['suffix']}.nii.gz"
 
 
 def label(item: Mapping[str, Any]) -> str:
