@@ -1,7 +1,7 @@
 """What methods are judged on: a degraded volume and its truth, made of a sharp volume, a label map or a given pair."""
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +32,7 @@ PROTOCOLS = {
     "B": Acquisition(noise=0.03),
     "C": Acquisition(profile=("box",) * 3, width=(0.8,) * 3, truncation=(0.9,) * 3, noise=0.01),
 }
+Alter = Callable[[Tensor, Sequence[float]], Tensor]
 
 
 class Case(NamedTuple):
@@ -68,15 +69,20 @@ class Case(NamedTuple):
         return self.axes.enter(resample(self.low, self.reference.shape))
 
 
-def make_case(path: str | Path, protocol: str, factors: Sequence[int], seed: int = 0) -> Case:
+def make_case(
+    path: str | Path, protocol: str, factors: Sequence[int], seed: int = 0, alter: Alter | None = None
+) -> Case:
     """Degrade a sharp volume; it is first cropped so that the factors divide it.
 
     The volume keeps the axes of its file, so that the third factor falls on the slices of a two-dimensional scan.
+    ``alter`` may change the sharp volume (D, H, W), of a spacing in mm, before it is degraded.
     """
     volume = read_volume(path)
     modality = modality_by_name(Path(path)) or modality_by_histogram(volume.as_tensor(), tuple(volume.pixdim.tolist()))
     shape = [n // f * f for n, f in zip(volume.shape[1:], factors, strict=True)]
     sharp = volume.as_tensor()[0, : shape[0], : shape[1], : shape[2]]
+    if alter is not None:
+        sharp = alter(sharp, volume.pixdim.tolist())
     low_end, high_end = percentiles(sharp, (0.1, 99.9))
     noisy = replace(PROTOCOLS[protocol], noise=PROTOCOLS[protocol].noise * (high_end - low_end))
     generator = torch.Generator().manual_seed(seed)
@@ -90,10 +96,18 @@ def make_case(path: str | Path, protocol: str, factors: Sequence[int], seed: int
     return Case(*case, spacing=spacing)
 
 
-def make_simulated_case(path: str | Path, modality: str, protocol: str, factors: Sequence[int], seed: int = 0) -> Case:
+def make_simulated_case(
+    path: str | Path,
+    modality: str,
+    protocol: str,
+    factors: Sequence[int],
+    seed: int = 0,
+    alter: Alter | None = None,
+) -> Case:
     """One person made of a label map: 1.5 T degraded by the protocol, 7 T at the map's spacing as the truth.
 
     The shading of the input stays in the truth, since nothing in a single scan tells it from anatomy for sure.
+    ``alter`` may change the fine tissue classes (2D, 2H, 2W), of a spacing in mm, before they are rendered.
     """
     person = zlib.crc32(Path(path).name.encode())  # every map gets a shape, tissue and scanner of its own
     random = np.random.RandomState([seed, MODALITIES.index(modality), person])
@@ -103,6 +117,8 @@ def make_simulated_case(path: str | Path, modality: str, protocol: str, factors:
     shape = tuple(n // 2 for n in prepared.shape)
     spacing = [s / 2 for s in Grid(shape, affine).spacing]
     fine = deform(prepared, draw_shape(random), spacing)
+    if alter is not None:
+        fine = alter(fine, spacing)
     views = Acquisition()(torch.stack(render(fine, parameters, spacing)), shape)
     low_shape = [n // f for n, f in zip(shape, factors, strict=True)]
     whole = [slice(n * f) for n, f in zip(low_shape, factors, strict=True)]

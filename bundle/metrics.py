@@ -128,8 +128,10 @@ def high_frequency_ratio(image: Tensor, reference: Tensor, mask: Tensor, span: f
     """
     frequencies = [np.fft.fftfreq(n) for n in image.shape[:2]] + [np.fft.rfftfreq(image.shape[2])]
     radius = sum(np.ix_(*(f**2 for f in frequencies)))
-    high = torch.from_numpy(radius > 0.25**2)
-    energy = [float(torch.fft.rfftn(v.float() * mask)[high].abs().square().double().sum()) for v in (image, reference)]
+    weight = torch.from_numpy(2.0 * (radius > 0.25**2))
+    for index in (0, *((-1,) if image.shape[2] % 2 == 0 else ())):
+        weight[..., index] /= 2  # the other half of the spectrum mirrors all planes but these
+    energy = [float((torch.fft.rfftn(v.float() * mask).abs() ** 2 * weight).sum()) for v in (image, reference)]
     return energy[0] / energy[1] if energy[1] else float("nan")
 
 

@@ -1,8 +1,8 @@
 """The paper's three experiments at the paper's scale (seed document 000, sections 4 and 5).
 
 64 x 64 simulated pairs, batches of 8, Adam at 1e-4, the channels of its Table 1, one epoch, seed 42; two more seeds
-show how much of a difference is luck. Numbers stand in ``configs/ablation_seed.json``. As in section 5.2 the networks are
-trained by an L1 loss of the result, in one step.
+show how much of a difference is luck. Numbers stand in ``configs/ablation_seed.json``. As in section 5.2 the networks
+are trained by an L1 loss of the result, in one step.
 """
 
 import json
