@@ -141,7 +141,7 @@ def masked(reference: Tensor, name: str) -> Tensor:
     Raises:
         InputError: there is none.
     """
-    mask = head_mask(reference)
+    mask = head_mask(reference) if bool((reference > 0).any()) else torch.zeros_like(reference, dtype=torch.bool)
     if not mask.any():
         raise InputError(f"{name}: the mask of the head is empty, so there is nothing to compare; check the volume")
     return mask
