@@ -82,6 +82,7 @@ def compare(
     anatomy: AnatomyExtractor | None = None,
     look: Look | None = None,
     device: torch.device | str = "cpu",
+    metrics: Sequence[str] = tuple(IMAGE_METRICS),
 ) -> list[dict]:
     """One row per volume, modality, protocol, factors and method, with keys of :data:`COLUMNS`.
 
@@ -93,11 +94,12 @@ def compare(
         anatomy: extractor for the tissue scores; None leaves these out.
         look: called with every case, its results by method, and their rows.
         device: where the methods run, for their memory.
+        metrics: names of the image metrics that are wanted.
     """
     rows = []
     for item in items:
         for case in make_cases(item, protocols, factors):
-            score, images, new = scorer(case, anatomy), {}, []
+            score, images, new = scorer(case, anatomy, metrics), {}, []
             for name, method in methods.items():
                 found = measured(lambda method=method, case=case: method(case)[0, 0], device)
                 image = found.result

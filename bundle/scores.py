@@ -1,6 +1,6 @@
 """Everything a table says of one result: image metrics, tissue overlap, and agreement with the input."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -46,10 +46,10 @@ TITLES |= {"dice_csf": "Dice CSF", "dice_gm": "Dice grey matter", "dice_wm": "Di
 TITLES |= {"consistency": "distance to the input", "seconds": "seconds", "memory_gb": "memory, GB"}
 
 
-def image_scores(case: Case, image: Tensor) -> dict[str, float]:
-    """The metrics of :data:`IMAGE_METRICS` of a result (D, H, W)."""
+def image_scores(case: Case, image: Tensor, names: Sequence[str] = tuple(IMAGE_METRICS)) -> dict[str, float]:
+    """The metrics of :data:`IMAGE_METRICS`, or some of them, of a result (D, H, W)."""
     truth = case.reference, case.mask, case.span
-    return {name: round(measure(image, *truth), 4) for name, (measure, _, _) in IMAGE_METRICS.items()}
+    return {name: round(IMAGE_METRICS[name][0](image, *truth), 4) for name in names}
 
 
 def consistency(case: Case, image: Tensor) -> float | None:
@@ -89,19 +89,22 @@ def tissue_scores(case: Case, truth: Tensor, found: Tensor) -> dict[str, float]:
     return result
 
 
-def scorer(case: Case, network: AnatomyExtractor | None) -> Callable[[Tensor], dict]:
+def scorer(
+    case: Case, network: AnatomyExtractor | None, names: Sequence[str] = tuple(IMAGE_METRICS)
+) -> Callable[[Tensor], dict]:
     """A function that scores results of one case; the true tissue is found once.
 
     Args:
         case: with the truth. Its tissue is the truth where it is known; else what the extractor finds in the reference.
         network: the anatomy extractor, or None for no tissue scores.
+        names: of the image metrics that are wanted.
     """
     truth = case.tissue
     if network is not None and truth is None:
         truth = find_tissue(network, case, case.reference)
 
     def score(image: Tensor) -> dict:
-        scores = {**image_scores(case, image), "consistency": consistency(case, image)}
+        scores = {**image_scores(case, image, names), "consistency": consistency(case, image)}
         if network is None:
             return scores
         return scores | tissue_scores(case, truth, find_tissue(network, case, image))

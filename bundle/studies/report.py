@@ -20,7 +20,7 @@ from .ablation import ROOT, read_plan, train_all
 from .seed_experiments import run_seed_experiments, seed_settings
 
 SCALES = ("volume", "seed")
-METRICS = ("psnr", "ssim", "ms_ssim", "gmsd", "gradient", "high_frequency", "histogram", "local_contrast")
+METRICS = ("psnr", "ssim", "gradient", "high_frequency", "histogram")
 SEED_PAIRS = {
     "prior": ("baseline", "with prior"),
     "modulation": ("without modulation", "with modulation"),
@@ -80,7 +80,7 @@ def measure(runs: Sequence[Mapping], plan: Mapping, items: Mapping[str, Sequence
     names = {f"{run['arm']}-{run['seed']}": (run["arm"], run["seed"]) for run in runs}
     rows = []
     for kind, own in items.items():
-        for row in compare(own, methods, ["A"], plan["measured"][kind]["factors"]):
+        for row in compare(own, methods, ["A"], plan["measured"][kind]["factors"], metrics=METRICS):
             arm, seed = names.get(row["method"], (row["method"], 0))
             rows.append({"kind": kind, "arm": arm, "seed": seed, **row})
     return rows
