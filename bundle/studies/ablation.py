@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from monai.bundle import ConfigWorkflow
 
 from ..errors import InputError
@@ -94,5 +93,4 @@ def train_arm(plan: Mapping, arm: str, seed: int, folder: Path, dataset_dir: str
     done |= {"wall_seconds": round(time.time() - began, 1), "trained": trained, "parameters": all_of_it}
     done |= {"cpu_minutes": plan["cpu_minutes"], "definition": definition, "weights": str(place / "model.pt")}
     write_json(record, done)
-    torch.set_num_threads(torch.get_num_threads())
     return done

@@ -92,8 +92,9 @@ def judge(plain: Case, altered: Case, places: Sequence[Place], results: tuple[Te
 def summarise(rows: Sequence[Mapping]) -> list[dict]:
     """Per contrast, method and radius: share of contrast recovered by sign, and how often something appeared."""
     table = []
-    keys = dict.fromkeys((r["contrast"], r["method"], r["radius_mm"]) for r in rows)
-    for contrast, method, radius in keys:
+    methods = list(dict.fromkeys(r["method"] for r in rows))
+    keys = {(r["contrast"], r["method"], r["radius_mm"]) for r in rows}
+    for contrast, method, radius in sorted(keys, key=lambda k: (k[0], methods.index(k[1]), k[2])):
         own = [r for r in rows if (r["contrast"], r["method"], r["radius_mm"]) == (contrast, method, radius)]
         row = {"contrast": contrast, "method": method, "radius_mm": radius}
         for sign, name in ((1, "bright"), (-1, "dark")):

@@ -32,7 +32,7 @@ class Pool(Dataset):
     """
 
     def __init__(self, source: Dataset, sampler: Iterable[int], path: str, size: int, seed: int = 0) -> None:
-        self.path = Path(path)
+        self.path = Path(os.path.abspath(path))  # without `..`, which needs its folder to be there
         if not self.path.exists():
             self._make(source, sampler, size, seed)
         self.examples = torch.load(self.path, map_location="cpu", weights_only=True)
