@@ -94,3 +94,8 @@ def test_unknown_protocols_are_refused(tmp_path):
     with pytest.raises(InputError, match="--protocol 'Z': allowed are A, B, C"):
         hallucination([], tmp_path / "out", [(2, 2, 2)], "Z")
     assert not (tmp_path / "out").exists()
+
+
+def test_pairs_are_refused(tmp_path):
+    with pytest.raises(InputError, match="b.nii.gz: a pair; spheres are put into sharp volumes"):
+        hallucination([{"low": "a.nii.gz", "high": "b.nii.gz"}], tmp_path, [(2, 2, 2)], "A")

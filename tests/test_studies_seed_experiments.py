@@ -4,7 +4,7 @@ import torch
 
 from bundle.networks.seed import SEED_SIZES
 from bundle.networks.seed_parts import SeedExtractor, SeedModel
-from bundle.studies.report import _over_seeds, figure1, figure2
+from bundle.studies.report import figure1, figure2, seed_table
 from bundle.studies.seed_data import TISSUES, Pairs
 from bundle.studies.seed_experiments import ARMS, gradient_consistency, run_seed_experiments, seed_settings
 
@@ -43,15 +43,27 @@ def test_the_gradient_consistency_ignores_a_constant_and_sees_an_edge():
 
 
 def test_all_arms_train_and_the_figures_show_them(tmp_path, monkeypatch):
-    monkeypatch.setattr("bundle.studies.seed_experiments.make_pairs", lambda *words, seed: _pairs(64, seed))
-    settings = seed_settings() | {"seeds": [42], "learning_rate": 3e-3, "prior_epochs": 2, "epochs": 4}
-    rows, kept = run_seed_experiments(tmp_path, settings)
+    monkeypatch.setattr("bundle.studies.seed_experiments.make_pairs", lambda *words, seed: _pairs(32, seed))
+    settings = seed_settings() | {"seeds": [42], "learning_rate": 3e-3, "prior_epochs": 2, "epochs": 5}
+    told = []
+    rows, kept = run_seed_experiments(tmp_path, settings, lambda rows, kept: told.append(len(rows)))
+    assert told == [len(ARMS)]
     assert [r["arm"] for r in rows] == list(ARMS) and set(kept) == set(ARMS)
     for arm in ARMS:
         losses = np.array(kept[arm]["losses"])
-        assert len(losses) == 32 and losses[-8:].mean() < losses[:8].mean()
+        assert len(losses) == 20 and losses[-5:].mean() < losses[:5].mean()
         assert list((tmp_path / f"{arm}-42").glob("events*"))
     parameters = {r["arm"]: r["parameters"] for r in rows}
     assert parameters["student distilled"] < parameters["baseline"] < parameters["with modulation"]
     assert len(figure1(kept).axes[0].lines) == 4 and len(figure2(kept).axes) == 2
-    assert "0.5 (0 to 1)" in _over_seeds([{"psnr": 0.0, "arm": "a"}, {"psnr": 1.0, "arm": "a"}]).values()
+
+
+def test_the_table_holds_mean_and_range_of_the_differences():
+    values = {"baseline": (20.0, 22.0), "with prior": (21.0, 22.5)}
+    rows = [{"arm": arm, "seed": seed, "psnr": v} for arm, pair in values.items() for seed, v in enumerate(pair)]
+    table = seed_table(rows, ["prior"])
+    assert [(r["arm"], r["psnr"]) for r in table] == [
+        ("baseline", "21 (20 to 22)"),
+        ("with prior", "21.75 (21 to 22.5)"),
+        ("with prior minus baseline", "0.75 (0.5 to 1)"),
+    ]

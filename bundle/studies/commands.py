@@ -6,6 +6,8 @@ Heavy imports happen inside, as in :mod:`bundle.__main__`.
 from pathlib import Path
 from typing import Any
 
+from ..errors import InputError
+
 
 def words(value: Any) -> list[str]:
     """``a,b`` or ``(a, b)``, as the command line hands it over, as a list."""
@@ -23,6 +25,18 @@ def read_seeds(value: Any) -> list[int] | None:
     if value is None:
         return None
     return [read_number(0, 2**31, whole=True)("seeds", seed) for seed in words(value)]
+
+
+def need_drawing() -> None:
+    """See that plots can be drawn before the work begins.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is None:
+        raise InputError("this command draws with the package matplotlib; run: pip install matplotlib")
 
 
 class StudyCommands:
@@ -85,6 +99,7 @@ class StudyCommands:
             cpu_minutes: processor time of a run at scale `volume`; default that of the config.
             seeds: of the runs at scale `volume`, with commas between; default those of the config.
         """
+        need_drawing()
         from .report import ablate
 
         given = {"cpu_minutes": cpu_minutes, "seeds": read_seeds(seeds)}
@@ -109,6 +124,7 @@ class StudyCommands:
             factors: list of three whole numbers each.
             protocol: A, B or C.
         """
+        need_drawing()
         from ..job import parse_factors, read_items
         from .morphometry import morphometry
 
@@ -136,6 +152,7 @@ class StudyCommands:
             protocol: A, B or C.
             seed: of the places.
         """
+        need_drawing()
         from ..job import parse_factors, read_items
         from ..options import read_number
         from .hallucination import hallucination
@@ -152,6 +169,7 @@ class StudyCommands:
             dataset_dir: folder of the data that configs/datalist.json names.
             only: names of tables, with commas between; default all.
         """
+        need_drawing()
         from .reproduce import reproduce
 
         reproduce(Path(str(output_dir)), str(dataset_dir), words(only) if only is not None else None)

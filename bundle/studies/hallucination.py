@@ -124,6 +124,8 @@ def hallucination(
     methods = {k: v for k, v in classical_methods().items() if k != "trilinear"}
     methods["bundle"] = network_method(load_model()[0], pick_device(None))
     for item in items:
+        if "image" not in item:
+            raise InputError(f"{item['high']}: a pair; spheres are put into sharp volumes or label maps only")
         for factor in factors:
             for plain, altered, places in with_and_without(item, protocol, factor, seed):
                 if not places:

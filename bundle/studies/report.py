@@ -149,25 +149,37 @@ def seconds_of(network: nn.Module, side: int = 96, repeats: int = 3) -> float:
 
 
 def at_seed_scale(folder: Path, studies: Sequence[str]) -> None:
-    """The paper's experiments: ``seed.csv``, ``seed.json``, ``figure1.png`` and ``figure2.png``; prints the table."""
+    """The paper's experiments: ``seed.csv``, ``seed.json``, ``figure1.png`` and ``figure2.png``; prints the table.
+
+    They are written after every seed, so that a long run shows something early.
+    """
     settings = seed_settings()
-    rows, kept = run_seed_experiments(folder, settings)
-    write_csv(rows, folder / "seed.csv")
+
+    def write(rows: list[dict], kept: dict) -> None:
+        table = seed_table(rows, studies)
+        write_csv(rows, folder / "seed.csv")
+        write_csv(table, folder / "seed_table.csv")
+        write_json(folder / "seed.json", {"settings": settings, "rows": rows, "table": table})
+        figure1(kept).savefig(folder / "figure1.png", dpi=110)
+        figure2(kept).savefig(folder / "figure2.png", dpi=110)
+
+    rows, _ = run_seed_experiments(folder, settings, write)
+    for row in seed_table(rows, studies):
+        print(" ".join(f"{k} {v}" for k, v in row.items()))
+
+
+def seed_table(rows: Sequence[Mapping], studies: Sequence[str]) -> list[dict]:
+    """Per study both arms and their difference: mean and range over the seeds."""
     table = []
     for study in studies:
+        pairs = [[r for r in rows if r["arm"] == arm] for arm in SEED_PAIRS[study]]
         before, after = SEED_PAIRS[study]
-        for arm in (before, after):
-            own = [r for r in rows if r["arm"] == arm]
-            table.append({"study": study, "arm": arm, **_over_seeds(own)})
-        pairs = [[r for r in rows if r["arm"] == arm] for arm in (before, after)]
+        table += [
+            {"study": study, "arm": arm, **_over_seeds(own)} for arm, own in zip((before, after), pairs, strict=True)
+        ]
         change = [{k: b[k] - a[k] for k in _numbers(a)} for a, b in zip(*pairs, strict=True)]
         table.append({"study": study, "arm": f"{after} minus {before}", **_over_seeds(change)})
-    write_csv(table, folder / "seed_table.csv")
-    write_json(folder / "seed.json", {"settings": settings, "rows": rows, "table": table})
-    figure1(kept).savefig(folder / "figure1.png", dpi=110)
-    figure2(kept).savefig(folder / "figure2.png", dpi=110)
-    for row in table:
-        print(" ".join(f"{k} {v}" for k, v in row.items()))
+    return table
 
 
 def _numbers(row: Mapping) -> list[str]:

@@ -40,8 +40,15 @@ def seed_settings() -> dict:
     return json.loads((ROOT / "configs" / "ablation_seed.json").read_text())
 
 
-def run_seed_experiments(folder: Path, settings: Mapping) -> tuple[list[dict], dict]:
+def run_seed_experiments(
+    folder: Path, settings: Mapping, report: Callable[[list[dict], dict], None] | None = None
+) -> tuple[list[dict], dict]:
     """Train all arms with all seeds.
+
+    Args:
+        folder: of the TensorBoard logs.
+        settings: see :func:`seed_settings`.
+        report: called after every seed with what is returned so far.
 
     Returns:
         One row per arm and seed; and of the first seed the losses and test results by arm, for the figures.
@@ -56,12 +63,23 @@ def run_seed_experiments(folder: Path, settings: Mapping) -> tuple[list[dict], d
         models: dict[str, SeedModel] = {}
         for arm in ARMS:
             torch.manual_seed(seed)
-            models[arm], losses = _train(arm, models, extractor, training, settings, folder / f"{arm}-{seed}")
-            row = {"arm": arm, "seed": seed, **score(models[arm], extractor, testing), "last_loss": _tail(losses)}
-            rows.append(row)
+            logs = folder / f"{arm}-{seed}"
+            models[arm], losses = _train(arm, models, extractor, training, settings, logs)
+            scores = score(models[arm], extractor, testing)
+            rows.append({"arm": arm, "seed": seed, **scores, "last_loss": _tail(losses)})
+            _log(logs, scores)
             if seed == settings["seeds"][0]:
                 kept[arm] = {"losses": losses, "result": _result(models[arm], testing.low), "truth": testing.high}
+        if report is not None:
+            report(rows, kept)
     return rows, kept
+
+
+def _log(folder: Path, scores: Mapping) -> None:
+    """PSNR, SSIM, Dice and the rest for TensorBoard."""
+    with SummaryWriter(str(folder)) as writer:
+        for name, value in scores.items():
+            writer.add_scalar(f"test/{name}", value)
 
 
 def train_extractor(pairs: Pairs, settings: Mapping) -> SeedExtractor:
