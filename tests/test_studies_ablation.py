@@ -27,7 +27,7 @@ def tiny(tmp_path):
     save(tmp_path / "a_T1w.nii.gz", head((48, 48, 48)))
     item = {"image": "a_T1w.nii.gz", "kind": "sharp", "modality": "T1w"}
     (tmp_path / "list.json").write_text(json.dumps({"training": [item], "validation": [item]}))
-    plan = read_plan(["distillation"], cpu_minutes=0.001, seeds=[0])
+    plan = read_plan(["distillation"], cpu_minutes=0.03, seeds=[0])
     return plan | {"pool_size": 8, "epoch_length": 2}, tmp_path
 
 

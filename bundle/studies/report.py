@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import nn
 
 from ..compute import pick_device
 from ..data import read_datalist
@@ -17,7 +16,7 @@ from ..io import prepare_output, write_json
 from ..job import load_model
 from ..networks.weights import load_super_resolver
 from .ablation import ROOT, read_plan, train_all
-from .seed_experiments import run_seed_experiments, seed_settings
+from .seed_experiments import latency, run_seed_experiments, seed_settings
 
 SCALES = ("volume", "seed")
 METRICS = ("psnr", "ssim", "gradient", "high_frequency", "histogram")
@@ -128,24 +127,9 @@ def differences(rows: Sequence[Mapping], plan: Mapping, study: str) -> list[dict
 
 
 def cost_of(run: Mapping) -> dict:
-    """Seconds of the run's network on a made-up volume of 96^3, one thread, fp32, best of three."""
-    network = load_super_resolver(run["weights"])
-    return {"network_seconds": round(seconds_of(network), 4)}
-
-
-@torch.no_grad()
-def seconds_of(network: nn.Module, side: int = 96, repeats: int = 3) -> float:
-    """Seconds of a network for a cube of ``side`` voxels."""
-    import time
-
-    threads, volume, best = torch.get_num_threads(), torch.rand(1, 1, side, side, side), float("inf")
-    torch.set_num_threads(1)
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        network(volume)
-        best = min(best, time.perf_counter() - start)
-    torch.set_num_threads(threads)
-    return best
+    """Processor seconds of the run's network for a made-up volume of 96^3, one thread, fp32, best of three."""
+    milliseconds = latency(load_super_resolver(run["weights"]), torch.rand(1, 1, 96, 96, 96), repeats=3)
+    return {"network_seconds": round(milliseconds / 1000, 4)}
 
 
 def at_seed_scale(folder: Path, studies: Sequence[str]) -> None:

@@ -180,14 +180,15 @@ def score(network: SeedModel, extractor: SeedExtractor, pairs: Pairs) -> dict[st
 
 @torch.no_grad()
 def latency(network: nn.Module, batch: Tensor, repeats: int = 15) -> float:
-    """Milliseconds of one pass: the best of several, since other programs only ever make it slower."""
-    network(batch)
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
+    """Milliseconds of processor time of one pass on one thread: the best of several."""
+    threads, times = torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    for _ in range(repeats + 1):  # the first one warms up
+        start = time.process_time()
         network(batch)
-        times.append(time.perf_counter() - start)
-    return 1000 * min(times)
+        times.append(time.process_time() - start)
+    torch.set_num_threads(threads)
+    return 1000 * min(times[1:])
 
 
 def _tail(losses: list[float]) -> float:
