@@ -120,8 +120,8 @@ def differences(rows: Sequence[Mapping], plan: Mapping, study: str) -> list[dict
             seeds = sorted({r["seed"] for r in rows if r["arm"] == after})
             row = {"kind": kind, "arm": f"{after} minus {before}", "seeds": len(seeds)}
             for m in METRICS:
-                pairs = [(_mean(rows, kind, arm, s, m) for arm in (after, before)) for s in seeds]
-                row[m] = _spread([a - b for a, b in pairs])
+                changes = [_mean(rows, kind, after, s, m) - _mean(rows, kind, before, s, m) for s in seeds]
+                row[m] = _spread(changes)
             table.append(row)
     return table
 
