@@ -133,7 +133,12 @@ def montage(shown: Sequence[Shown], method: str) -> Figure:
     for panel in panels.flat:
         panel.set_axis_off()
     for line, (word, index) in enumerate(picked):
-        _montage_lines(panels[2 * line : 2 * line + 2], shown[index], f"{word} case: {shown[index].name}", gains[index])
+        _montage_lines(
+            panels[2 * line : 2 * line + 2],
+            shown[index],
+            f"{word} case:\n" + shown[index].name.replace(" ", "\n", 1),
+            gains[index],
+        )
     return figure
 
 
