@@ -11,11 +11,12 @@ from fire.decorators import SetParseFns
 
 from .command_line import refuse_code
 from .errors import InputError
+from .studies.commands import StudyCommands
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-class Commands:
+class Commands(StudyCommands):
     """Super-resolution of brain MRI. Research use only, not for diagnosis."""
 
     @SetParseFns(path=str, output_dir=str, series=str, dataset_dir=str)  # a folder 2024_01 is not the number 202401
@@ -93,36 +94,6 @@ class Commands:
         training = read_datalist(str(data), "training", str(dataset_dir))
         labels = [item["image"] for item in training if item.get("kind") == "label_map"]
         realism(real, labels[: int(maps)], Path(str(output_dir)))
-
-    def evaluate(
-        self,
-        data: str,
-        output_dir: str,
-        section: str = "reported",
-        dataset_dir: str = ".",
-        protocols: str = "A,B",
-        factors: list = ((2, 2, 2), (1, 1, 3)),
-        networks: str | None = None,
-        model: str | None = None,
-        device: str | None = None,
-    ) -> None:
-        """Degrade sharp volumes by a named protocol, restore them by every method, and write tables.
-
-        Args:
-            data: a volume, a folder of volumes, or a datalist.json.
-            output_dir: folder for results.csv and results.json.
-            section: of the datalist.
-            dataset_dir: folder that the datalist's paths are relative to.
-            protocols: of A (1 % noise), B (3 %), C (another point-spread function).
-            factors: list of three whole numbers each.
-            networks: NAME=FILE of weights, several with commas between, for rows of their own.
-            model: name of another network, such as `teacher` (configs/model_teacher.json), for rows of its own.
-            device: cpu or cuda.
-        """
-        from .job import evaluate
-
-        names = protocols if isinstance(protocols, tuple | list) else str(protocols).split(",")
-        evaluate(str(data), Path(str(output_dir)), section, str(dataset_dir), names, factors, networks, model, device)
 
     def uncertainty(
         self,

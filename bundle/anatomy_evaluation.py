@@ -10,22 +10,15 @@ from torch import Tensor
 from .demo import template_path
 from .evaluation import Case, make_case, make_simulated_case
 from .geometry import CanonicalAxes
-from .inferer import AnatomyInferer
 from .intensity import fit_intensity
 from .io import read_volume, write_json
 from .metrics import dice
 from .networks.anatomy import TISSUES, AnatomyExtractor
-from .networks.super_resolver import encode_condition
+from .scores import tissue_of
 from .simulation.protocol import MODALITIES
 from .simulation.tissues import INTRACRANIAL
 
 FACTORS = ((2, 2, 2), (1, 1, 3))
-
-
-def tissue_of(network: AnatomyExtractor, image: Tensor, modality: str) -> Tensor:
-    """Most probable tissue (D, H, W) of a normalised volume (D, H, W) in canonical axes."""
-    condition = encode_condition("input", modality, (1, 1, 1))[None]
-    return AnatomyInferer()(image[None, None], network, condition)[0, 0]
 
 
 def _low(network: AnatomyExtractor, case: Case) -> Tensor:

@@ -11,11 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from .evaluation import Case, Restorer, classical_methods, make_cases, network_method
-from .geometry import apply_axes, gaussian_matrix
 from .io import write_json
+from .metrics import local_deviation
 from .networks.super_resolver import CONTRASTS, MODALITIES, SuperResolver
 
 COVERAGE, NORMAL = 0.9, 1.645  # of the interval, and its half-width in standard deviations of a normal distribution
@@ -41,12 +40,6 @@ def judge(case: Case, restore: Restorer) -> Judged:
     deviation = local_deviation(classical_methods()["IBP"](case)[0, 0])
     picked = ((mean - case.reference).abs(), spread, deviation)
     return Judged(case, *(v.flatten()[index].numpy() for v in picked))
-
-
-def local_deviation(volume: Tensor, fwhm: float = 5.0) -> Tensor:
-    """Standard deviation around every voxel of (D, H, W), under a Gaussian window of ``fwhm`` voxels."""
-    window = [gaussian_matrix(n, n, fwhm) for n in volume.shape]
-    return (apply_axes(volume**2, window) - apply_axes(volume, window) ** 2).clamp_min(0).sqrt()
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:

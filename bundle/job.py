@@ -12,9 +12,10 @@ from ignite.engine import Engine
 from monai.bundle import ConfigWorkflow
 
 from .compute import pick_device
-from .data import read_datalist
+from .data import read_datalist, read_sections
 from .errors import InputError
 from .evaluation import PROTOCOLS, classical_methods, compare, network_method, write_tables
+from .given import read_given
 from .io import find_volumes, prepare_output
 from .networks.anatomy import AnatomyExtractor
 from .networks.super_resolver import SuperResolver
@@ -87,40 +88,108 @@ def enhance_watched(path: str, output_dir: str, watch: Callable[[Engine], None] 
 
 def evaluate(
     data: str,
-    output_dir: Path,
-    section: str,
-    dataset_dir: str,
-    protocols: Sequence[str],
-    factors: Sequence[Sequence[int]],
-    networks: str | None,
-    model: str | None,
-    device: str | None,
-) -> None:
-    """Write and print the tables of :mod:`bundle.evaluation`."""
+    output_dir: str | Path,
+    section: str = "reported",
+    dataset_dir: str = ".",
+    protocols: Sequence[str] = ("A", "B"),
+    factors: Sequence[Sequence[int]] = ((2, 2, 2), (1, 1, 3)),
+    networks: str | None = None,
+    model: str | None = None,
+    device: str | torch.device | None = None,
+    tissue: bool = True,
+    plots: bool = True,
+    network: SuperResolver | None = None,
+) -> list[dict]:
+    """Write and print the tables of :mod:`bundle.evaluation`, and draw them.
+
+    Args:
+        data: a volume, a folder, or a datalist, whose items are volumes, label maps or pairs (``low``, ``high``).
+        output_dir: for ``results.csv``, ``results.json`` and the plots.
+        section: of the datalist, or several with commas between.
+        dataset_dir: folder that the datalist's paths are relative to.
+        protocols: how volumes are degraded.
+        factors: likewise, whole numbers.
+        networks: NAME=FILE, several with commas between.
+        model: name of another network, see :func:`load_model`.
+        device: where networks run.
+        tissue: whether the anatomy extractor's Dice is part of the table.
+        plots: whether to draw.
+        network: takes the place of the bundle's own.
+    """
     for name in protocols:
         if name not in PROTOCOLS:
             raise InputError(f"--protocols {name!r}: allowed are {', '.join(PROTOCOLS)}")
+    factors = parse_factors(factors)
+    others = parse_networks(networks)
+    items = read_items(str(data), section, dataset_dir)
+    where, gallery = pick_device(device), _gallery() if plots else None
+    folder, methods = prepare_output(output_dir), classical_methods()
+    for name, weights in others:
+        methods[name] = network_method(load_super_resolver(weights), where)
+    for name in (None, model) if model else (None,):
+        own = network if name is None and network is not None else load_model(name)[0]
+        methods[f"{name or 'bundle'}, not projected"] = network_method(own, where, project=False)
+        methods[name or "bundle"] = network_method(own, where)
+    rows = compare(items, methods, protocols, factors, load_anatomy() if tissue else None, gallery, where)
+    print(write_tables(rows, folder))
+    for path in gallery.draw(folder, "bundle") if gallery else []:
+        print(f"{path}: drawn")
+    return rows
+
+
+def evaluate_bundle(network: SuperResolver, weights: str, **arguments: Any) -> None:
+    """The ``run`` of ``configs/evaluate.json``: :func:`evaluate` with the network that the config defines.
+
+    Raises:
+        SystemExit: something was refused; the message is one line.
+    """
     try:
-        factors = [tuple(operator.index(n) for n in (d, h, w)) for d, h, w in factors]  # whole numbers only
-        sound = min(n for f in factors for n in f) > 0
+        evaluate(network=load(network, weights), **arguments)
+    except InputError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+def load_anatomy() -> AnatomyExtractor:
+    """The anatomy extractor of the repository, in evaluation mode."""
+    network = load(AnatomyExtractor(), ROOT / "models" / "model_anatomy.pt")
+    return network.to(memory_format=torch.channels_last_3d)
+
+
+def read_items(data: str, section: str, dataset_dir: str) -> list[dict]:
+    """Items to evaluate: of sections of a datalist, or the volumes of a folder."""
+    if not data.endswith(".json"):
+        return [{"image": str(path)} for path in find_volumes(data)]
+    items = []
+    for name in section.split(","):
+        given = any(isinstance(item, dict) and {"low", "high"} & set(item) for item in read_sections(data, name)[name])
+        items += (read_given if given else read_datalist)(data, name, dataset_dir)
+    if not items:
+        raise InputError(f"{data}: section {section!r} is empty; there is nothing to evaluate")
+    return items
+
+
+def parse_factors(factors: Sequence[Sequence[int]]) -> list[tuple[int, int, int]]:
+    """Lists of three whole numbers each.
+
+    Raises:
+        InputError: they are something else.
+    """
+    try:
+        found = [tuple(operator.index(n) for n in (d, h, w)) for d, h, w in factors]  # whole numbers only
+        sound = min(n for f in found for n in f) > 0
     except (TypeError, ValueError):
         sound = False
     if not sound:
         raise InputError(f"--factors {factors}: allowed are lists of three whole numbers: [[2,2,2],[1,1,3]]")
-    others = parse_networks(networks)
-    if data.endswith(".json"):
-        items = read_datalist(data, section, dataset_dir)
-    else:
-        items = [{"image": str(path)} for path in find_volumes(data)]
-    folder, where = prepare_output(output_dir), pick_device(device)
-    methods = classical_methods()
-    for name, weights in others:
-        methods[name] = network_method(load_super_resolver(weights), where)
-    for name in (None, model) if model else (None,):
-        network = load_model(name)[0]
-        methods[f"{name or 'bundle'}, not projected"] = network_method(network, where, project=False)
-        methods[name or "bundle"] = network_method(network, where)
-    print(write_tables(compare(items, methods, protocols, factors), folder))
+    return found
+
+
+def _gallery() -> "Gallery":  # noqa: F821  (matplotlib is loaded only where it draws)
+    try:
+        from .evaluation_plots import Gallery
+    except ImportError as error:
+        raise InputError("the plots need the package matplotlib; pip install matplotlib, or --plots false") from error
+    return Gallery()
 
 
 def parse_networks(text: str | None) -> list[tuple[str, str]]:
@@ -157,6 +226,5 @@ def anatomy(data: str, output_dir: Path, dataset_dir: str) -> None:
     from .anatomy_evaluation import evaluate_anatomy
 
     folder = prepare_output(output_dir)
-    network = load(AnatomyExtractor(), ROOT / "models" / "model_anatomy.pt")
     simulated, real = (read_datalist(data, s, dataset_dir) for s in ("reported_simulated", "reported"))
-    evaluate_anatomy(network.to(memory_format=torch.channels_last_3d), simulated, real, folder)
+    evaluate_anatomy(load_anatomy(), simulated, real, folder)

@@ -1,0 +1,1 @@
+"""Experiments: ablations, and checks of what a result does to anatomy."""
