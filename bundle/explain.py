@@ -54,11 +54,12 @@ def explain_tensor(image: Tensor, network: SuperResolver, condition: Tensor, **i
     """
     if not isinstance(network.denoiser, MixtureDenoiser):
         raise InputError("this network has no experts; explain one that has, such as --model moe")
-    draw = SuperResolutionInferer(**inferer).prepare(image, network, condition)
+    engine = SuperResolutionInferer(**inferer)
+    draw = engine.prepare(image, network, condition)
     z, count = draw.volume.new_zeros(draw.noise_shape), len(EXPERTS)
 
     def predict(tile: Tensor, z: Tensor, t: Tensor, cells: Tensor) -> Tensor:
-        with autocast(z.device):
+        with autocast(z.device, engine.amp):
             prior, maps = network.guidance(tile, cells, draw.context, draw.condition)
             latent = network.latent.encode(tile)
             shares, each = network.denoiser.parts(z, latent, t, draw.condition, prior, maps)

@@ -59,7 +59,7 @@ def test_routing_that_leaves_nothing_out_gives_the_dense_result():
 
 
 def test_the_same_holds_where_the_volume_is_several_tiles_and_a_batch():
-    denoiser, (noisy, low, t, condition) = _mixture().denoiser, _inputs((40, 20, 16))
+    denoiser, (noisy, low, _, condition) = _mixture().denoiser, _inputs((40, 20, 16))
     inputs = torch.cat([noisy, low]), torch.cat([low, noisy]), torch.tensor([1.0, 0.4]), condition.expand(2, -1)
     with torch.no_grad():
         dense = denoiser(*inputs)

@@ -12,7 +12,7 @@ from ..losses import gradient_difference
 from ..regions import region_shares
 from .diffusion import DiffusionStep, Example
 
-WEIGHTS = {"expert": 0.3, "anatomy": 0.1, "agreement": 0.02, "balance": 0.02, "diversity": 0.02}
+WEIGHTS = {"expert": 0.3, "anatomy": 0.3, "agreement": 0.02, "balance": 0.02, "diversity": 0.02}
 
 
 class MixtureStep(DiffusionStep):
@@ -75,7 +75,7 @@ class MixtureStep(DiffusionStep):
             terms["expert"] = self._expert_term(network, example, shares, each)
         engine.state.mixture = {
             "shares": shares.detach().mean((0, 2, 3, 4)).tolist(),
-            **{name: float(term) for name, term in terms.items()},
+            **{name: float(term.detach()) for name, term in terms.items()},
         }
         return loss + sum(self.weights[name] * term for name, term in terms.items())
 
