@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, Orientation
+from monai.transforms import Orientation
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -94,9 +94,9 @@ def explain(
 
     Differences are in the input's units. All maps are on the target grid, in the axes of the file.
     """
-    to_target = ToTargetGridd("image", spacing, contrast, modality)
-    orient = Orientation(axcodes="RAS", labels=None)
-    item = Compose([LoadVolumed("image"), lambda i: {**i, "image": orient(i["image"])}, to_target])({"image": path})
+    item = LoadVolumed("image")({"image": path})
+    item["image"] = Orientation(axcodes="RAS", labels=None)(item["image"])
+    item = ToTargetGridd("image", spacing, contrast, modality)(item)
     image = item["image"].as_tensor()[None]
     found = explain_tensor(image, network, item["condition"][None])
     mask = head_mask(image[0, 0])
@@ -139,46 +139,53 @@ def draw(image: Tensor, found: Explanation, path: Path) -> None:
         found: of the same size.
         path: of a PNG.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    mask = head_mask(image)
-    inside = mask.nonzero()
+    plt = _pyplot()
+    inside = head_mask(image).nonzero()
     low, high = inside.amin(0), inside.amax(0)
     box = tuple(slice(max(0, int(a) - 4), int(b) + 5) for a, b in zip(low, high, strict=True))
     middle = ((high - low) // 2 + 4).tolist()
     image, shares, changes = image[box], found.shares[0][:, *box], found.differences[0][:, *box]
     limit, top = percentiles(changes.abs(), (99.8,))[0], percentiles(image, (99.8,))[0]
-    gray = {"cmap": "gray", "vmin": 0, "vmax": top}
-    layers = [("input, interpolated", None, {}), ("result", None, {})]
-    layers += [
-        (f"gate: {n}", s, {"cmap": "inferno", "vmin": 0, "vmax": 1}) for n, s in zip(EXPERTS, shares, strict=True)
-    ]
-    style = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
-    layers += [(f"change: {n}", c, style) for n, c in zip(EXPERTS, changes, strict=True)]
+    layers = [("input, interpolated", image, None), ("result", image + changes.sum(0), None)]
+    layers += [(f"gate: {name}", image, share) for name, share in zip(EXPERTS, shares, strict=True)]
+    layers += [(f"change: {name}", image, change) for name, change in zip(EXPERTS, changes, strict=True)]
     cuts = [lambda v: v[:, :, middle[2]].T, lambda v: v[:, middle[1], :].T, lambda v: v[middle[0], :, :].T]
     ratios = [cut(image).shape[0] / cut(image).shape[1] for cut in cuts]
     figure, axes = plt.subplots(3, 8, figsize=(22, 2.75 * sum(ratios) + 0.4), facecolor="black", height_ratios=ratios)
-    for row, cut in enumerate(cuts):
-        for column, (title, layer, style) in enumerate(layers):
-            axis = axes[row, column]
-            axis.imshow(np.asarray(cut(image + changes.sum(0) if title == "result" else image)), origin="lower", **gray)
-            if layer is not None:
-                plane = np.asarray(cut(layer))
-                alpha = np.clip(np.abs(plane) / (0.5 * limit), 0, 0.9) if title.startswith("change") else 0.6
-                shown = axis.imshow(plane, origin="lower", alpha=alpha, **style)
+    for row, cut in zip(axes, cuts, strict=True):
+        for axis, (title, under, over) in zip(row, layers, strict=True):
+            axis.imshow(np.asarray(cut(under)), origin="lower", cmap="gray", vmin=0, vmax=top)
+            if over is not None:
+                _overlay(axis, np.asarray(cut(over)), None if title.startswith("gate") else limit)
             axis.set_axis_off()
-            if row == 0:
-                axis.set_title(title, color="white", fontsize=11)
-    _legend(figure, plt, shown, limit)
+            axis.set_title(title if row is axes[0] else "", color="white", fontsize=11)
+    figure.subplots_adjust(0.005, 0.035, 0.995, 0.97, 0.02, 0.02)
+    text = f"gate: share of the expert, dark 0 to bright 1; change: what it adds, blue -{limit:.2f} to red +{limit:.2f}"
+    figure.text(0.5, 0.012, f"{text} of the normalised intensity", color="white", ha="center", fontsize=11)
     figure.savefig(path, dpi=70, facecolor="black")
     plt.close(figure)
 
 
-def _legend(figure: Any, plt: Any, shown: Any, limit: float) -> None:  # noqa: ANN401
-    """Margins, and what the colours mean."""
-    figure.subplots_adjust(0.005, 0.035, 0.995, 0.97, 0.02, 0.02)
-    text = f"gate: share of the expert, dark 0 to bright 1; change: what it adds, blue -{limit:.2f} to red +{limit:.2f}"
-    figure.text(0.5, 0.012, f"{text} of the normalised intensity", color="white", ha="center", fontsize=11)
+def _pyplot() -> Any:  # noqa: ANN401
+    """Matplotlib without a screen.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise InputError("the picture is drawn by the package matplotlib; run: pip install matplotlib") from error
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _overlay(axis: Any, plane: np.ndarray, limit: float | None) -> None:  # noqa: ANN401
+    """Shares (no limit) as a wash of colour, changes as blue and red that are clear where there is nothing."""
+    if limit is None:
+        axis.imshow(plane, origin="lower", alpha=0.6, cmap="inferno", vmin=0, vmax=1)
+        return
+    alpha = np.clip(np.abs(plane) / (0.5 * limit), 0, 0.9)
+    axis.imshow(plane, origin="lower", alpha=alpha, cmap="RdBu_r", vmin=-limit, vmax=limit)

@@ -168,11 +168,15 @@ def explain(path: str, output_dir: Path, model: str, **options: Any) -> None:
     from .networks.experts import EXPERTS
 
     chosen = parse_options(**options)
-    volume = find_volumes(path)[0]
+    volumes = find_volumes(path)
+    if Path(path).is_dir():
+        raise InputError(f"{path}: a folder; explain takes one volume, such as {volumes[0]}")
     network, weights = load_model(model)
     spacing, contrast, modality = (chosen[k] for k in ("target_spacing", "contrast", "modality"))
     network = network.to(memory_format=torch.channels_last_3d)
-    report = write_explanation(str(volume), prepare_output(output_dir), network, weights, spacing, contrast, modality)
+    report = write_explanation(
+        str(volumes[0]), prepare_output(output_dir), network, weights, spacing, contrast, modality
+    )
     for name, row in zip(EXPERTS, report["CorrelationOfDifferences"], strict=True):
         print(f"{name}: mean share {report['MeanShare'][name]:.2f}, correlation of its change with the others' {row}")
     print(f"written to {output_dir}")

@@ -6,6 +6,7 @@ import pytest
 import torch
 from data import head, save, small_network
 
+from bundle import job
 from bundle.errors import InputError
 from bundle.explain import explain, explain_tensor
 from bundle.inferer import SuperResolutionInferer
@@ -67,3 +68,17 @@ def test_differences_are_in_the_units_of_the_input(tmp_path):
     assert np.abs(values[0]).max() > 0.1 and np.allclose(
         values[1], 10 * values[0], rtol=0.05, atol=0.02 * values[1].max()
     )
+
+
+def test_bad_volumes_are_refused_and_leave_nothing(tmp_path):
+    network, out = small_network(experts=True), tmp_path / "out"
+    write_weights(tmp_path / "w.pt", network.state_dict())
+    volume = head((20, 20, 20))
+    volume[0, 0, 0] = np.nan
+    source = save(tmp_path / "nan.nii.gz", volume)
+    out.mkdir()
+    with pytest.raises(InputError, match="nan.nii.gz: 1 voxels are NaN or Inf"):
+        explain(str(source), out, network, tmp_path / "w.pt")
+    with pytest.raises(InputError, match="explain takes one volume"):
+        job.explain(str(tmp_path), out, "moe")
+    assert not list(out.iterdir())
