@@ -152,13 +152,14 @@ def draw(image: Tensor, found: Explanation, path: Path) -> None:
     cuts = [lambda v: v[:, :, middle[2]].T, lambda v: v[:, middle[1], :].T, lambda v: v[middle[0], :, :].T]
     ratios = [cut(image).shape[0] / cut(image).shape[1] for cut in cuts]
     figure, axes = plt.subplots(3, 8, figsize=(22, 2.75 * sum(ratios) + 0.4), facecolor="black", height_ratios=ratios)
+    for axis, (title, *_) in zip(axes[0], layers, strict=True):
+        axis.set_title(title, color="white", fontsize=11)
     for row, cut in zip(axes, cuts, strict=True):
         for axis, (title, under, over) in zip(row, layers, strict=True):
             axis.imshow(np.asarray(cut(under)), origin="lower", cmap="gray", vmin=0, vmax=top)
             if over is not None:
                 _overlay(axis, np.asarray(cut(over)), None if title.startswith("gate") else limit)
             axis.set_axis_off()
-            axis.set_title(title if row is axes[0] else "", color="white", fontsize=11)
     figure.subplots_adjust(0.005, 0.035, 0.995, 0.97, 0.02, 0.02)
     text = f"gate: share of the expert, dark 0 to bright 1; change: what it adds, blue -{limit:.2f} to red +{limit:.2f}"
     figure.text(0.5, 0.012, f"{text} of the normalised intensity", color="white", ha="center", fontsize=11)
