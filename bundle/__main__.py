@@ -135,6 +135,56 @@ class Commands(StudyCommands):
 
         anatomy(str(data), Path(str(output_dir)), str(dataset_dir))
 
+    def explain(
+        self,
+        volume: str,
+        output_dir: str,
+        model: str = "moe",
+        target_spacing: list | None = None,
+        contrast: str = "7T",
+        modality: str = "auto",
+    ) -> None:
+        """Show what each expert of a mixture does to a volume: gate maps, difference maps, a picture.
+
+        Args:
+            volume: NIfTI, NRRD or MHA file.
+            output_dir: folder for the maps (NIfTI), `*_desc-experts.png` and `*_desc-experts.json`.
+            model: name of a network with experts (configs/model_NAME.json).
+            target_spacing: as of `enhance`.
+            contrast: as of `enhance`.
+            modality: as of `enhance`.
+        """
+        from .job import explain
+
+        options = {"target_spacing": target_spacing, "contrast": contrast, "modality": modality}
+        explain(str(volume), Path(str(output_dir)), str(model), **options)
+
+    def regions(
+        self,
+        data: str,
+        output_dir: str,
+        networks: str,
+        section: str = "reported_simulated",
+        dataset_dir: str = ".",
+        modalities: str = "T1w,T2w",
+        routing: float = 0.3,
+    ) -> None:
+        """Compare networks by region (centrum semiovale, cortex, junction), and see what the experts of a mixture do.
+
+        Args:
+            data: datalist.json.
+            output_dir: folder for regions.json.
+            networks: NAME=FILE of weights, several with commas between.
+            section: of the datalist.
+            dataset_dir: folder that the datalist's paths are relative to.
+            modalities: of label maps.
+            routing: threshold of sparse routing, for a row of its own.
+        """
+        from .job import regions
+
+        names = modalities if isinstance(modalities, tuple | list) else str(modalities).split(",")
+        regions(str(data), Path(str(output_dir)), networks, section, str(dataset_dir), names, routing)
+
     def benchmark(
         self, output_dir: str = "benchmark_output", sizes: str | None = None, model: str | None = None
     ) -> None:

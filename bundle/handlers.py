@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from .engines.diffusion import fit_residual_std, unmeasured
 from .engines.distillation import DistillationStep
+from .networks.experts import EXPERTS
 
 
 class Resume:
@@ -126,6 +127,45 @@ class StageSchedule:
             engine.logger.info(
                 f"stage {index + 1} of {len(stages)}, {stage.name!r}, from epoch {engine.state.epoch}: "
                 f"strength {stage.strength:g}, {stage.steps} of the teacher's {self.step.teacher_steps} steps"
+            )
+
+
+class GateWatch:
+    """Watch the gate of a mixture of experts: a line in the log every epoch, and a warning on collapse.
+
+    A gate has collapsed when one expert has nearly everything, averaged over an epoch: the others then learn nothing.
+
+    Args:
+        limit: mean share of one expert above which it warns.
+        names: of the experts.
+    """
+
+    def __init__(self, limit: float = 0.9, names: Sequence[str] = EXPERTS) -> None:
+        self.limit, self.names = limit, tuple(names)
+        self.seen: list[Mapping] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Register on every iteration and the end of every epoch."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.report)
+
+    def collect(self, engine: Engine) -> None:
+        """Keep what :class:`bundle.engines.experts.MixtureStep` says of one iteration."""
+        self.seen.append(engine.state.mixture)
+
+    def report(self, engine: Engine) -> None:
+        """Log the epoch."""
+        shares = [sum(row) / len(self.seen) for row in zip(*(s["shares"] for s in self.seen), strict=True)]
+        said = {name for seen in self.seen for name in seen} - {"shares"}
+        terms = {name: [s[name] for s in self.seen if name in s] for name in sorted(said)}
+        self.seen = []
+        line = [f"{name} {share:.3f}" for name, share in zip(self.names, shares, strict=True)]
+        line += [f"{name} {sum(values) / len(values):.3g}" for name, values in terms.items()]
+        engine.logger.info(f"gate: {', '.join(line)}")
+        if max(shares) > self.limit:
+            engine.logger.warning(
+                f"the gate has collapsed: {self.names[shares.index(max(shares))]!r} has {max(shares):.0%} of all "
+                f"shares in epoch {engine.state.epoch}, above {self.limit:.0%}; raise the weight of 'balance'"
             )
 
 

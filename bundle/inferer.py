@@ -90,9 +90,26 @@ class SuperResolutionInferer(Inferer):
         """
         if self.uncertainty and getattr(network, "scale_head", None) is None:
             raise InputError("this network tells no uncertainty in one step; draw samples (--samples 8) instead")
+        draw = self.prepare(inputs, network, condition, context, cells)
+        first, shape = draw.tile, draw.volume.shape[2:]
+        pred, tile = with_smaller_tiles(lambda t: self._combine(draw.cut(t)), first, shape, 2 * self.overlap)
+        pred = pred[(..., *(slice(n) for n in inputs.shape[2:]))]
+        if not isinstance(inputs, MetaTensor):
+            return pred
+        told = {TILE: tile or 0, RAN_OUT: int(tile != first)}
+        return MetaTensor(pred, meta={**inputs.meta, **{k: torch.full((len(pred),), v) for k, v in told.items()}})
+
+    def prepare(
+        self,
+        inputs: Tensor,
+        network: torch.nn.Module,
+        condition: Tensor | None,
+        context: Tensor | None = None,
+        cells: Tensor | None = None,
+    ) -> "Draw":
+        """Everything that the samples of a volume share; arguments as of the call."""
         image = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
-        shape, m = image.shape[2:], network.multiple
-        padding = [v for n in reversed(shape) for v in (0, -n % m)]
+        padding = [v for n in reversed(image.shape[2:]) for v in (0, -n % network.multiple)]
         volume = F.pad(image, padding, mode="replicate")
         if condition is None:
             meta = inputs.meta if isinstance(inputs, MetaTensor) else {}
@@ -100,16 +117,9 @@ class SuperResolutionInferer(Inferer):
             condition = condition.reshape(-1, condition.shape[-1]).expand(image.shape[0], -1)
         context = network.context(image if context is None else context.to(image))
         cells = surround(volume) if cells is None else torch.as_tensor(cells).to(volume)
-        draw = _Draw(self, network, volume, context, cells, torch.as_tensor(condition).to(image))
-        first = draw.tile
-        pred, tile = with_smaller_tiles(lambda t: self._combine(draw.cut(t)), first, volume.shape[2:], 2 * self.overlap)
-        pred = pred[(..., *(slice(n) for n in shape))]
-        if not isinstance(inputs, MetaTensor):
-            return pred
-        told = {TILE: tile or 0, RAN_OUT: int(tile != first)}
-        return MetaTensor(pred, meta={**inputs.meta, **{k: torch.full((len(pred),), v) for k, v in told.items()}})
+        return Draw(self, network, volume, context, cells, torch.as_tensor(condition).to(image))
 
-    def _combine(self, draw: "_Draw") -> Tensor:
+    def _combine(self, draw: "Draw") -> Tensor:
         """Mean and spread of the samples; computed with running sums, so N samples need the memory of two."""
         centre, scale = draw.mean()
         if self.temperature == 0:
@@ -189,7 +199,7 @@ class AnatomyInferer(Inferer):
         return MetaTensor(pred, meta=inputs.meta) if isinstance(inputs, MetaTensor) else pred
 
 
-class _Draw:
+class Draw:
     """Draws of one volume: everything that the samples share."""
 
     def __init__(
@@ -207,7 +217,7 @@ class _Draw:
 
         self.noise_shape = (volume.shape[0], 8, *(n // 2 for n in volume.shape[2:]))
 
-    def cut(self, tile: int | None) -> "_Draw":
+    def cut(self, tile: int | None) -> "Draw":
         """These draws in tiles of another side."""
         self.tile = tile
         return self
@@ -216,7 +226,7 @@ class _Draw:
         """The mean prediction, one step at temperature 0, and its uncertainty where that is wanted, else nothing."""
         z = self.volume.new_zeros(self.noise_shape)
         t = torch.full((z.shape[0],), start_time(self.network.prediction), device=z.device)
-        both = self._blend(self._clean_and_scale if self.inferer.uncertainty else self._clean, z, t)
+        both = self.blend(self._clean_and_scale if self.inferer.uncertainty else self._clean, z, t)
         image = self.network.decode_residual(self.volume, both[:, :8], self.condition)
         if not self.inferer.uncertainty:
             return image, image[:, :0]
@@ -228,15 +238,21 @@ class _Draw:
         times = sampling_times(steps, start_time(self.network.prediction))
         for now, then in zip(times[:-1], times[1:], strict=True):
             t, s = (torch.full((z.shape[0],), value, device=z.device) for value in (now, then))
-            z = step(z, self._blend(self._clean, z, t), t, s)
+            z = step(z, self.blend(self._clean, z, t), t, s)
         return self.network.decode_residual(self.volume, z, self.condition)
 
-    def _blend(self, predict: Callable[..., Tensor], z: Tensor, t: Tensor) -> Tensor:
+    def blend(self, predict: Callable[..., Tensor], z: Tensor, t: Tensor) -> Tensor:
         """What ``predict`` says of the volume and its noisy latent, (B, n, D / 2, H / 2, W / 2), blended over tiles."""
         if self.tile is None:
             return predict(self.volume, z, t, self.cells)
         total, weight = z.new_zeros(()), torch.zeros_like(z[:1, :1])
-        for tile in tile_slices(tuple(self.volume.shape[2:]), self.tile, self.inferer.overlap):
+        slices = tile_slices(
+            tuple(self.volume.shape[2:]),
+            self.tile,
+            self.inferer.overlap,
+            getattr(self.network, "tile_step", _TILE_STEP),
+        )
+        for tile in slices:
             inner = tuple(slice(s.start // 2, s.stop // 2) for s in tile)
             part = predict(self.volume[(..., *tile)], z[(..., *inner)], t, cut_surround(self.cells, tile))
             ramp = _ramp(part.shape[2:], self.inferer.overlap // 2).to(part)
@@ -257,12 +273,15 @@ class _Draw:
         return torch.cat([self.network.clean(z, output.float(), t), scale.float()], dim=1)
 
 
-def tile_slices(shape: tuple[int, ...], side: int, overlap: int) -> Iterator[tuple[slice, ...]]:
-    """Tiles of at most ``side`` voxels that cover ``shape``, begin on multiples of 8 and share ``overlap`` or more."""
+def tile_slices(shape: tuple[int, ...], side: int, overlap: int, grid: int = _TILE_STEP) -> Iterator[tuple[slice, ...]]:
+    """Tiles of at most ``side`` voxels that cover ``shape``, begin on multiples of ``grid``, share ``overlap`` or more.
+
+    Where ``grid`` is more than ``side`` less ``overlap`` they share less.
+    """
     starts = []
     for n in shape:
-        last = max(0, -(-(n - side) // _TILE_STEP) * _TILE_STEP)
-        stride = max(_TILE_STEP, (side - overlap) // _TILE_STEP * _TILE_STEP)
+        last = max(0, -(-(n - side) // grid) * grid)
+        stride = max(grid, (side - overlap) // grid * grid)
         starts.append([*range(0, last, stride), last])
     for corner in product(*starts):
         yield tuple(slice(c, min(c + side, n)) for c, n in zip(corner, shape, strict=True))

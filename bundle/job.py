@@ -227,4 +227,47 @@ def anatomy(data: str, output_dir: Path, dataset_dir: str) -> None:
 
     folder = prepare_output(output_dir)
     simulated, real = (read_datalist(data, s, dataset_dir) for s in ("reported_simulated", "reported"))
+<<<<<<< HEAD
     evaluate_anatomy(load_anatomy(), simulated, real, folder)
+=======
+    evaluate_anatomy(network.to(memory_format=torch.channels_last_3d), simulated, real, folder)
+
+
+def explain(path: str, output_dir: Path, model: str, **options: Any) -> None:
+    """Write what each expert of a mixture does to a volume, and print how alike their changes are."""
+    from .explain import explain as write_explanation
+    from .networks.experts import EXPERTS
+
+    chosen = parse_options(**options)
+    volumes = find_volumes(path)
+    if Path(path).is_dir():
+        raise InputError(f"{path}: a folder; explain takes one volume, such as {volumes[0]}")
+    network, weights = load_model(model)
+    spacing, contrast, modality = (chosen[k] for k in ("target_spacing", "contrast", "modality"))
+    network = network.to(memory_format=torch.channels_last_3d)
+    report = write_explanation(
+        str(volumes[0]), prepare_output(output_dir), network, weights, spacing, contrast, modality
+    )
+    for name, row in zip(EXPERTS, report["CorrelationOfDifferences"], strict=True):
+        print(f"{name}: mean share {report['MeanShare'][name]:.2f}, correlation of its change with the others' {row}")
+    print(f"written to {output_dir}")
+
+
+def regions(
+    data: str,
+    output_dir: Path,
+    networks: str,
+    section: str,
+    dataset_dir: str,
+    modalities: Sequence[str],
+    routing: float,
+) -> None:
+    """Write and print the tables of :mod:`bundle.region_evaluation`."""
+    from .region_evaluation import evaluate_regions
+
+    named = {name: load_super_resolver(weights) for name, weights in parse_networks(networks)}
+    if not named:
+        raise InputError("--networks is missing; allowed is NAME=FILE, several with commas between")
+    items, folder = read_datalist(data, section, dataset_dir), prepare_output(output_dir)
+    print(evaluate_regions(items, named, modalities, routing, folder))
+>>>>>>> moe

@@ -50,7 +50,9 @@ def small_network(seed=0, **parts):
     """A SuperResolver of the smallest size that does something: random weights, also in its last layers."""
     torch.manual_seed(seed)
     network = SuperResolver("small", **parts).eval()
-    torch.nn.init.normal_(network.denoiser.exit.weight, std=0.05)
+    last = [e.second for e in network.denoiser.experts] if parts.get("experts") else [network.denoiser.exit]
+    for layer in last:
+        torch.nn.init.normal_(layer.weight, std=0.05)
     if network.anatomy is not None:
         torch.nn.init.normal_(network.anatomy.trunk.exit.weight, std=0.05)
     if network.modulator is not None:

@@ -130,3 +130,17 @@ def test_options_out_of_range_are_refused():
         _distillation(teacher, SuperResolver("small"), reuse=0)
     with pytest.raises(ValueError, match="no temperature 0"):
         _distillation(SuperResolver("small", prediction="epsilon"), SuperResolver("small"))
+
+
+def test_a_mixture_of_experts_can_be_the_teacher():
+    torch.manual_seed(0)
+    teacher, student = small_network(experts=True, modulation=True), SuperResolver("small")
+    student.residual_std.copy_(teacher.residual_std)
+    engine, update = _distillation(teacher, student)
+    widths = [(p.in_channels, p.out_channels) for p in update.projections]
+    assert widths == [(64, 64), (32, 32), (16, 16)]
+    batch = _batch()
+    losses = [update(engine, batch)["loss"] for _ in range(25)]
+    assert sum(losses[-3:]) < 0.85 * sum(losses[:3])
+    lesson = update.ask(*(batch[k] for k in ("image", "label", "condition", "context", "cells")))
+    assert [f.shape[1] for f in lesson.features] == [64, 32, 16]

@@ -15,7 +15,7 @@ from ignite.engine import Engine, Events
 from monai.handlers import LrScheduleHandler
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from bundle.handlers import FitResidualStd, Resume, StageSchedule, TrainingLog
+from bundle.handlers import FitResidualStd, GateWatch, Resume, StageSchedule, TrainingLog
 from bundle.networks.super_resolver import SuperResolver, encode_condition
 from bundle.networks.weights import write_weights
 
@@ -101,6 +101,28 @@ def test_the_stage_follows_from_the_epoch(caplog):
     resumed.add_event_handler(Events.STARTED, lambda e: setattr(e.state, "epoch", 3))
     resumed.run(range(2), max_epochs=8)
     assert entered == [0, 1, 2, 1, 2]
+
+
+def _watched(shares, **options):
+    def update(engine, batch):
+        engine.state.mixture = {"shares": shares[engine.state.epoch - 1], "balance": 0.5}
+
+    trainer = Engine(update)
+    GateWatch(**options).attach(trainer)
+    return trainer
+
+
+def test_a_gate_that_collapses_is_warned_about(caplog):
+    with caplog.at_level("INFO"):
+        _watched([[0.4, 0.3, 0.3], [0.02, 0.95, 0.03], [0.3, 0.4, 0.3]]).run(range(3), max_epochs=3)
+    (warning,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.startswith("the gate has collapsed: 'cortex' has 95% of all shares in epoch 2, above 90%")
+    assert "gate: centrum semiovale 0.400, cortex 0.300, junction 0.300, balance 0.5" in caplog.text
+
+
+def test_the_limit_of_a_collapse_can_be_set(caplog):
+    _watched([[0.5, 0.25, 0.25]], limit=0.4).run(range(2), max_epochs=1)
+    assert "'centrum semiovale' has 50%" in caplog.text
 
 
 TRAININGS = {"train": None, **{p.stem: p.name for p in sorted((ROOT / "configs").glob("train_*.json"))}}

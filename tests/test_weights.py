@@ -36,7 +36,9 @@ def test_weights_are_loaded_strictly(tmp_path):
     assert start_from(network := SuperResolver("small"), None) is network
 
 
-@pytest.mark.parametrize("parts", [{}, {"prior": True, "modulation": True}, {"uncertainty": True}], ids=str)
+@pytest.mark.parametrize(
+    "parts", [{}, {"prior": True, "modulation": True}, {"uncertainty": True}, {"experts": True}], ids=str
+)
 def test_weights_tell_what_they_are_of(parts, tmp_path):
     network = small_network(**parts)
     torch.save(network.state_dict(), tmp_path / "model.pt")
@@ -44,6 +46,12 @@ def test_weights_tell_what_they_are_of(parts, tmp_path):
     assert [k for k, _ in loaded.named_children()] == [k for k, _ in network.named_children()]
     with torch.no_grad():
         assert torch.equal(loaded(IMAGE), network(IMAGE))
+
+
+def test_the_size_of_a_mixture_is_told_from_its_weights(tmp_path):
+    network = SuperResolver("experts", experts=True)
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    assert load_super_resolver(tmp_path / "model.pt").denoiser.widths == network.denoiser.widths
 
 
 def test_the_extractor_may_come_from_a_file_of_its_own(tmp_path):

@@ -1,6 +1,7 @@
 """Training of the conditional diffusion model."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from monai.engines import SupervisedTrainer
@@ -9,6 +10,23 @@ from torch import Tensor
 
 from ..compute import autocast
 from ..diffusion import add_noise, prediction_target
+
+
+class Example(NamedTuple):
+    """A batch as the network is shown it, and its target; the first ``fixed`` rows are at temperature 0.
+
+    ``low`` and ``high`` are (B, 1, D, H, W), ``noisy`` and ``target`` latents, ``view`` and ``cells`` of the heads.
+    """
+
+    low: Tensor
+    high: Tensor
+    condition: Tensor
+    noisy: Tensor
+    t: Tensor
+    target: Tensor
+    fixed: int
+    view: Tensor
+    cells: Tensor | None
 
 
 class DiffusionStep:
@@ -39,30 +57,46 @@ class DiffusionStep:
 
     def __call__(self, engine: SupervisedTrainer, batch: dict[str, Tensor]) -> dict:
         network = engine.network.train()
-        low, high, condition = (
-            torch.as_tensor(batch[k]).to(engine.state.device) for k in ("image", "label", "condition")
-        )
         if self.share and network.prediction == "epsilon":
             raise ValueError("share must be 0 where the noise is predicted: without noise there is nothing to predict")
+        example = self.draw(network, batch, engine.state.device)
+        engine.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(engine, batch, example)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), self.clip)
+        engine.optimizer.step()
+        return {CommonKeys.LOSS: loss.item()}
+
+    def draw(self, network: torch.nn.Module, batch: dict[str, Tensor], device: torch.device) -> Example:
+        """Times and noise for a batch, and what the network has to say of it."""
+        low, high, condition = (torch.as_tensor(batch[k]).to(device) for k in ("image", "label", "condition"))
         clean = network.encode_residual(low, high, condition)
         t = torch.rand(len(clean), device=clean.device)
         noise = torch.randn_like(clean)
         fixed = int(self.share * len(clean) + torch.rand(()))  # on average the share, for any batch size
         t[:fixed], noise[:fixed] = 1.0, 0.0
         noisy, target = add_noise(clean, noise, t), prediction_target(network.prediction, clean, noise, t)
-        engine.optimizer.zero_grad(set_to_none=True)
-        with autocast(clean.device, self.amp):
-            context = network.context(torch.as_tensor(batch.get("context", low)).to(low))
-            cells = torch.as_tensor(batch["cells"]).to(low) if "cells" in batch else None
-            output = network.predict(low, noisy, t, context, condition, cells).float()
-        loss = engine.loss_function(output, target)
+        view = torch.as_tensor(batch.get("context", low)).to(low)
+        cells = torch.as_tensor(batch["cells"]).to(low) if "cells" in batch else None
+        return Example(low, high, condition, noisy, t, target, fixed, view, cells)
+
+    def loss(self, engine: SupervisedTrainer, batch: dict[str, Tensor], example: Example) -> Tensor:
+        """Loss of what the network says of an example."""
+        network, low = engine.network, example.low
+        with autocast(low.device, self.amp):
+            context = network.context(example.view)
+            output = network.predict(low, example.noisy, example.t, context, example.condition, example.cells).float()
+        return self.of_output(engine, example, output)
+
+    def of_output(self, engine: SupervisedTrainer, example: Example, output: Tensor) -> Tensor:
+        """Loss of an output, and of the images at temperature 0."""
+        network, fixed = engine.network, example.fixed
+        loss = engine.loss_function(output, example.target)
         if self.image_loss is not None and fixed:
-            found = network.clean(noisy, output, t)[:fixed]
-            loss = loss + self.image_loss(network.decode_residual(low[:fixed], found, condition[:fixed]), high[:fixed])
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), self.clip)
-        engine.optimizer.step()
-        return {CommonKeys.LOSS: loss.item()}
+            found = network.clean(example.noisy, output, example.t)[:fixed]
+            image = network.decode_residual(example.low[:fixed], found, example.condition[:fixed])
+            loss = loss + self.image_loss(image, example.high[:fixed])
+        return loss
 
 
 @torch.no_grad()

@@ -59,21 +59,16 @@ class FeatureProjections(nn.ModuleList):
     """One 1x1x1 convolution per scale from the student's channels to the teacher's; of no use after the training."""
 
     def __init__(self, student: SuperResolver, teacher: SuperResolver) -> None:
-        pairs = zip(_last_blocks(student.denoiser), _last_blocks(teacher.denoiser), strict=True)
-        super().__init__(nn.Conv3d(s.second.out_channels, t.second.out_channels, 1) for s, t in pairs)
+        pairs = zip(student.denoiser.widths[::-1], teacher.denoiser.widths[::-1], strict=True)
+        super().__init__(nn.Conv3d(s, t, 1) for s, t in pairs)
         self.to(student.residual_std.device)
-
-
-def _last_blocks(denoiser: Denoiser) -> list[nn.Module]:
-    """The block of every scale whose output is nearest to the result, coarsest first."""
-    return [denoiser.enter[-1][-1], *(blocks[-1] for blocks in denoiser.leave)]
 
 
 @contextmanager
 def tapped(denoiser: Denoiser) -> Iterator[list[Tensor]]:
     """While open, the list gathers the last features of every scale, coarsest first, of every pass."""
     found: list[Tensor] = []
-    taps = [b.register_forward_hook(lambda _m, _i, output: found.append(output)) for b in _last_blocks(denoiser)]
+    taps = [b.register_forward_hook(lambda _m, _i, output: found.append(output)) for b in denoiser.last_blocks()]
     try:
         yield found
     finally:

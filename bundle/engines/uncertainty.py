@@ -31,8 +31,7 @@ class UncertaintyStep:
         zero, t = torch.zeros_like(latent), torch.full((len(low),), start_time(network.prediction), device=low.device)
         with torch.no_grad(), autocast(low.device, self.amp):
             prior, maps = network.guidance(low, cells, network.context(view), condition)
-            features = network.denoiser.features(zero, latent, t, condition, prior, maps)
-            output = network.denoiser.exit(features)
+            output, features = network.denoiser.both(zero, latent, t, condition, prior, maps)
             clean = network.clean(zero, output.float(), t)
             error = (network.decode_residual(low, clean, condition) - high).abs()
         engine.optimizer.zero_grad(set_to_none=True)

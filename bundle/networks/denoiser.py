@@ -107,6 +107,7 @@ class Denoiser(UNet):
         embedding_size: int = 64,
     ) -> None:
         super().__init__(2 * latent_channels + prior_channels, latent_channels, widths, blocks, embedding_size)
+        self.widths = tuple(widths)
         self.embedding = Embedding(condition_size, embedding_size)
 
     def forward(
@@ -145,3 +146,20 @@ class Denoiser(UNet):
         """What the velocity is read from, (B, widths[0], d, h, w); arguments as of :meth:`forward`."""
         h = torch.cat([noisy, low_res] if prior is None else [noisy, low_res, prior], dim=1)
         return self.body(h, self.embedding(t, condition), modulation)
+
+    def both(
+        self,
+        noisy: Tensor,
+        low_res: Tensor,
+        t: Tensor,
+        condition: Tensor,
+        prior: Tensor | None = None,
+        modulation: list[Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """What :meth:`forward` says, and the :meth:`features` that it is read from."""
+        features = self.features(noisy, low_res, t, condition, prior, modulation)
+        return self.exit(features), features
+
+    def last_blocks(self) -> list[nn.Module]:
+        """The block of every scale whose output is nearest to the result, coarsest first."""
+        return [self.enter[-1][-1], *(blocks[-1] for blocks in self.leave)]

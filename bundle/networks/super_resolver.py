@@ -10,6 +10,8 @@ from ..diffusion import clean_from_prediction, sampling_times, start_time, step
 from .anatomy import TISSUES, AnatomyExtractor
 from .context import coarse_view, surround
 from .denoiser import Denoiser
+from .experts import MixtureDenoiser
+from .gate import TOKEN, WINDOW
 from .latent import LATENTS
 from .modulation import IntensityModulator
 from .scale import ScaleHead
@@ -22,6 +24,7 @@ CONDITION_SIZE = 6  # 7 T?, T1w?, T2w?, log2 of the three factors
 # widths per scale and residual blocks per scale
 SIZES = {
     "small": ((16, 32, 64), (1, 1, 2)),
+    "experts": ((16, 32, 52), (1, 1, 2)),  # with its experts as many parameters as "small" without
     "student": ((32, 64, 128), (1, 1, 2)),
     "teacher": ((48, 96, 192), (1, 1, 2)),
 }
@@ -57,6 +60,8 @@ class SuperResolver(nn.Module):
         prediction: what the denoiser says: ``v``, ``epsilon`` (the noise; it has no temperature 0) or ``sample``.
         uncertainty: whether a head tells in the same step how large the error is likely to be.
         latent: ``haar``, or ``autoencoder``: learned, trained by itself and frozen here.
+        experts: whether a mixture of experts stands in the denoiser's place.
+        routing: threshold of their sparse routing, see :class:`bundle.networks.experts.MixtureDenoiser`.
     """
 
     def __init__(
@@ -69,6 +74,8 @@ class SuperResolver(nn.Module):
         prediction: str = "v",
         latent: str = "haar",
         uncertainty: bool = False,
+        experts: bool = False,
+        routing: float = 0.0,
     ) -> None:
         super().__init__()
         if size not in SIZES or prediction not in PREDICTIONS:
@@ -77,15 +84,17 @@ class SuperResolver(nn.Module):
         self.latent = LATENTS[latent]().requires_grad_(False)
         channels = self.latent.channels
         prior_channels = channels + len(TISSUES) if prior else 0
-        self.denoiser = Denoiser(channels, widths, blocks, prior_channels, condition_size=CONDITION_SIZE)
+        parts = (channels, widths, blocks, prior_channels, CONDITION_SIZE)
+        self.denoiser = MixtureDenoiser(*parts, threshold=routing) if experts else Denoiser(*parts)
         self.anatomy = AnatomyExtractor().requires_grad_(False) if prior else None
         self.modulator = IntensityModulator(channels, widths) if modulation else None
         self.scale_head = ScaleHead(widths[0], channels, len(CONTRASTS), len(MODALITIES)) if uncertainty else None
         self.split = 0 if self.anatomy is None else self.anatomy.context_size  # where the context's two vectors meet
         self.prior_dropout, self.prediction = prior_dropout, prediction
         self.multiple = self.latent.factor * 2 ** (len(widths) - 1)  # sides of a tile are multiples of this
+        self.tile_step = self.latent.factor * TOKEN * WINDOW if experts else 8  # corners of tiles are multiples of this
         # activations, measured on the student with a margin of 1.5; the prior's probabilities are at full resolution
-        self.bytes_per_voxel = 3 * widths[0] + (16 * len(TISSUES) if prior else 0)
+        self.bytes_per_voxel = (6 if experts else 3) * widths[0] + (16 * len(TISSUES) if prior else 0)
         shape = (len(CONTRASTS), len(MODALITIES), channels)
         self.register_buffer("residual_std", torch.ones(shape))
         self.register_buffer("spread_scale", torch.ones(shape[:2]))
@@ -177,8 +186,7 @@ class SuperResolver(nn.Module):
         """What :meth:`predict` says, and the log-scale of the error, see :class:`bundle.networks.scale.ScaleHead`."""
         prior, maps = self.guidance(tile, cells, context, condition)
         low = self.latent.encode(tile)
-        features = self.denoiser.features(noisy, low, t, condition, prior, maps)
-        output = self.denoiser.exit(features)
+        output, features = self.denoiser.both(noisy, low, t, condition, prior, maps)
         return output, torch.zeros_like(noisy) if self.scale_head is None else self.scale_head(features, low, output)
 
     @torch.jit.export

@@ -163,6 +163,8 @@ def load_super_resolver(path: str | os.PathLike) -> SuperResolver:
     state = read_weights(path)
     modules = {name.split(".")[0] for name in state}
     parts = {part: module in modules for part, module in _MODULES.items()}
-    sizes = {widths[0]: size for size, (widths, _) in SIZES.items()}
-    size = sizes.get(len(state.get("denoiser.entry.bias", ())), "student")
+    parts["experts"] = any(name.startswith("denoiser.experts") for name in state)
+    sizes = {(widths[0], widths[-1]): size for size, (widths, _) in SIZES.items()}
+    ends = tuple(len(state.get(f"denoiser.{name}.bias", ())) for name in ("entry", "down.1"))
+    size = sizes.get(ends, "student")
     return load(SuperResolver(size, latent="autoencoder" if "latent" in modules else "haar", **parts), path)

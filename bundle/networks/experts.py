@@ -1,0 +1,200 @@
+"""A mixture of denoising experts in the denoiser's place: one trunk, three experts for regions of anatomy, a gate."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .denoiser import Denoiser
+from .gate import Gate
+
+EXPERTS = ("centrum semiovale", "cortex", "junction")  # the region that each expert is for
+HALO = 2  # latent voxels that an expert looks beyond its tile
+TILE = 16  # latent voxels along the side of a tile of sparse routing
+_AT_ONCE = 32  # tiles that an expert is given together
+
+
+class Expert(nn.Module):
+    """Two wide 3x3x3 convolutions and a direct path, without padding, from the trunk's features to a prediction.
+
+    Args:
+        channels: of the features.
+        hidden: channels in between.
+        out_channels: of the prediction, which begins as zero.
+        embedding_size: length of the vector of time and condition.
+    """
+
+    def __init__(self, channels: int, hidden: int, out_channels: int, embedding_size: int) -> None:
+        super().__init__()
+        self.first = nn.Conv3d(channels, hidden, 3)
+        self.shift = nn.Linear(embedding_size, hidden)
+        self.second = nn.Conv3d(hidden, out_channels, 3)
+        self.direct = nn.Conv3d(channels, out_channels, 1, bias=False)
+        for weight in (self.second.weight, self.second.bias, self.direct.weight):
+            nn.init.zeros_(weight)
+
+    def forward(self, features: Tensor, inside: Tensor, embedding: Tensor) -> Tensor:
+        """Prediction (N, out_channels, d, h, w).
+
+        Args:
+            features: (N, channels, d + 4, h + 4, w + 4).
+            inside: (N or 1, 1, d + 2, h + 2, w + 2), 1 where there is volume, 0 beyond its border.
+            embedding: (N, embedding_size).
+        """
+        h = self.first(F.silu(features)) + self.shift(embedding)[:, :, None, None, None]
+        middle = features[:, :, 2:-2, 2:-2, 2:-2]  # without the halo
+        return self.second(F.silu(h) * inside) + self.direct(middle)
+
+
+class MixtureDenoiser(Denoiser):
+    """Mixture of experts with the interface of :class:`bundle.networks.denoiser.Denoiser`.
+
+        output = sum_k gate_k(low_res) expert_k(trunk(noisy, low_res, t, condition, prior, modulation))
+
+    The trunk is the denoiser's U-Net without residual blocks and exit at the finest scale, where they would cost most;
+    there the experts work. In evaluation, where ``threshold`` is above zero, an expert runs only in tiles in which its
+    mean share is at least that, or the largest; the shares of those that run are scaled to one.
+
+    Args:
+        latent_channels, widths, blocks, prior_channels, condition_size, embedding_size: as of the denoiser; no blocks
+            are made at the finest scale.
+        hidden: channels inside an expert; None for three times ``widths[0]``.
+        threshold: of sparse routing; 0 runs every expert everywhere.
+    """
+
+    def __init__(
+        self,
+        latent_channels: int = 8,
+        widths: Sequence[int] = (32, 64, 128),
+        blocks: Sequence[int] = (1, 1, 2),
+        prior_channels: int = 0,
+        condition_size: int = 6,
+        embedding_size: int = 64,
+        hidden: int | None = None,
+        threshold: float = 0.0,
+    ) -> None:
+        super().__init__(latent_channels, widths, (0, *blocks[1:]), prior_channels, condition_size, embedding_size)
+        if not 0 <= threshold < 1:
+            raise ValueError(f"threshold {threshold} of sparse routing: from 0 to below 1")
+        self.exit = nn.Identity()  # the experts take its place
+        self.finest = nn.Identity()  # distillation listens here
+        self.threshold, self.out_channels = threshold, latent_channels
+        self.tile, self.halo, self.at_once = TILE, HALO, _AT_ONCE  # TorchScript reads no numbers of a module
+        hidden = 3 * widths[0] if hidden is None else hidden
+        self.experts = nn.ModuleList(Expert(widths[0], hidden, latent_channels, embedding_size) for _ in EXPERTS)
+        self.gate = Gate(latent_channels, len(EXPERTS), condition_size)
+
+    def last_blocks(self) -> list[nn.Module]:
+        """The module of every scale whose output is nearest to the result, coarsest first."""
+        return [self.enter[-1][-1], *(blocks[-1] for blocks in self.leave[:-1]), self.finest]
+
+    def features(
+        self,
+        noisy: Tensor,
+        low_res: Tensor,
+        t: Tensor,
+        condition: Tensor,
+        prior: Tensor | None = None,
+        modulation: list[Tensor] | None = None,
+    ) -> Tensor:
+        """What the experts are given, (B, widths[0], d, h, w); arguments as of the denoiser's ``forward``."""
+        x = torch.cat([noisy, low_res] if prior is None else [noisy, low_res, prior], dim=1)
+        h = self.body(x, self.embedding(t, condition), modulation)
+        if modulation is not None:
+            scale, shift = modulation[0].chunk(2, dim=1)
+            h = h * (1 + scale) + shift
+        return self.finest(h)
+
+    def both(
+        self,
+        noisy: Tensor,
+        low_res: Tensor,
+        t: Tensor,
+        condition: Tensor,
+        prior: Tensor | None = None,
+        modulation: list[Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The mixture's prediction and the features behind it; arguments as of the denoiser's ``forward``."""
+        features = self.features(noisy, low_res, t, condition, prior, modulation)
+        shares, embedding = self.gate(low_res, condition), self.embedding(t, condition)
+        if self.threshold > 0 and not self.training:
+            return self.route(features, shares, embedding), features
+        return (shares[:, :, None] * self.each(features, embedding)).sum(1), features
+
+    @torch.jit.export
+    def parts(
+        self,
+        noisy: Tensor,
+        low_res: Tensor,
+        t: Tensor,
+        condition: Tensor,
+        prior: Tensor | None = None,
+        modulation: list[Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Shares (B, experts, d, h, w) and what every expert says everywhere (B, experts, C, d, h, w)."""
+        features = self.features(noisy, low_res, t, condition, prior, modulation)
+        return self.gate(low_res, condition), self.each(features, self.embedding(t, condition))
+
+    def forward(
+        self,
+        noisy: Tensor,
+        low_res: Tensor,
+        t: Tensor,
+        condition: Tensor,
+        prior: Tensor | None = None,
+        modulation: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Velocity for one noise level, (B, C, d, h, w); arguments as of the denoiser's."""
+        return self.both(noisy, low_res, t, condition, prior, modulation)[0]
+
+    def each(self, features: Tensor, embedding: Tensor) -> Tensor:
+        """What every expert says everywhere, (B, experts, C, d, h, w)."""
+        inside = F.pad(torch.ones_like(features[:1, :1]), [1] * 6)
+        padded = F.pad(features, [self.halo] * 6)
+        return torch.stack([expert(padded, inside, embedding) for expert in self.experts], dim=1)
+
+    def keep(self, shares: Tensor) -> Tensor:
+        """Which experts run in which tiles: (B, experts, d, h, w), sides multiples of TILE, to one boolean a tile."""
+        mean = F.avg_pool3d(shares, self.tile)
+        mean = mean / mean.sum(1, keepdim=True)
+        return (mean >= self.threshold) | (mean == mean.amax(1, keepdim=True))
+
+    def route(self, features: Tensor, shares: Tensor, embedding: Tensor) -> Tensor:
+        """The mixture of those experts that :meth:`keep` lets run, tile by tile, (B, C, d, h, w)."""
+        d, h, w = features.shape[2], features.shape[3], features.shape[4]
+        n, halo = self.tile, self.halo
+        far = [-w % n, -h % n, -d % n]
+        shares = F.pad(shares, [0, far[0], 0, far[1], 0, far[2]])
+        run = self.keep(shares)
+        shares = shares * run.repeat_interleave(n, 2).repeat_interleave(n, 3).repeat_interleave(n, 4)
+        weights = _tiles(shares / shares.sum(1, keepdim=True).clamp_min(1e-6), n, 0)
+        tiles = _tiles(F.pad(features, _around(far, halo)), n, halo)
+        inside = _tiles(F.pad(torch.ones_like(features[:, :1]), _around(far, 1)), n, 1)
+        b, nd, nh, nw = tiles.shape[0], tiles.shape[1], tiles.shape[2], tiles.shape[3]
+        result = features.new_zeros((b, nd, nh, nw, n, n, n, self.out_channels))
+        for k, expert in enumerate(self.experts):
+            for part in torch.nonzero(run[:, k]).split(self.at_once):
+                i, z, y, x = part[:, 0], part[:, 1], part[:, 2], part[:, 3]
+                found = expert(_channels_first(tiles[i, z, y, x]), _channels_first(inside[i, z, y, x]), embedding[i])
+                found = found.permute(0, 2, 3, 4, 1) * weights[i, z, y, x][..., k : k + 1]
+                result[i, z, y, x] = result[i, z, y, x] + found.to(result.dtype)
+        volume = result.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(b, self.out_channels, nd * n, nh * n, nw * n)
+        return volume[:, :, :d, :h, :w]
+
+
+def _around(far: list[int], halo: int) -> list[int]:
+    """Padding that makes a volume whole tiles with a halo."""
+    return [halo, halo + far[0], halo, halo + far[1], halo, halo + far[2]]
+
+
+def _tiles(volume: Tensor, n: int, halo: int) -> Tensor:
+    """A view of (B, C, d, h, w) as overlapping tiles, (B, nd, nh, nw, side, side, side, C), of ``n`` and twice halo."""
+    side = n + 2 * halo
+    tiles = volume.permute(0, 2, 3, 4, 1).unfold(1, side, n).unfold(2, side, n).unfold(3, side, n)
+    return tiles.permute(0, 1, 2, 3, 5, 6, 7, 4)
+
+
+def _channels_first(tiles: Tensor) -> Tensor:
+    """A view of (N, d, h, w, C), dense with channels last, as (N, C, d, h, w)."""
+    return tiles.permute(0, 4, 1, 2, 3)
