@@ -27,6 +27,9 @@ class Commands:
             output_dir: folder for the results.
             options: see `spcdd options`.
         """
+        from .lean import import_monai
+
+        import_monai()
         from .job import enhance
 
         enhance(str(path), str(output_dir), **options)
