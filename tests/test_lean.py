@@ -10,9 +10,8 @@ from bundle.lean import UNUSED, hidden
 
 def test_what_is_hidden_is_there_again_afterwards():
     sys.modules.pop("colorsys", None)
-    with hidden(("colorsys",)):
-        with pytest.raises(ImportError, match="colorsys is hidden by bundle.lean"):
-            import colorsys
+    with hidden(("colorsys",)), pytest.raises(ImportError, match="colorsys is hidden by bundle.lean"):
+        import colorsys
     import colorsys  # noqa: F401, F811
 
 
