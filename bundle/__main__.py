@@ -167,6 +167,19 @@ class Commands:
 
         anatomy(str(data), Path(str(output_dir)), str(dataset_dir))
 
+    def export(self, output_dir: str = str(ROOT / "models"), model: str | None = None) -> None:
+        """Write the network as TorchScript (model.ts) and ONNX (model.onnx), for configs/inference_cuda.json and _onnx.
+
+        Args:
+            output_dir: folder for the two files.
+            model: name of another network, such as `teacher`.
+        """
+        from .export import export
+        from .io import prepare_output
+
+        for path in export(prepare_output(str(output_dir)), model):
+            print(path)
+
     def benchmark(
         self, output_dir: str = "benchmark_output", sizes: str | None = None, model: str | None = None
     ) -> None:

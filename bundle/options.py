@@ -232,8 +232,8 @@ def nearest(name: str, known: Any) -> str:
 
 
 _OVERLAYS = {
-    "inference.json": ("model_*.json",),
-    "train.json": ("train_*.json", "distill.json", "smoke.json"),
+    "inference.json": ("model_*.json", "inference_*.json"),
+    "train.json": ("train_*.json", "distill.json", "smoke.json", "multi_gpu.json"),
 }  # by base
 # what `monai.bundle run --tracking` puts into a config
 _TRACKING = ("tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0", "output_dir")
