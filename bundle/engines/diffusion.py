@@ -1,6 +1,7 @@
 """Training of the conditional diffusion model."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from monai.engines import SupervisedTrainer
@@ -9,6 +10,8 @@ from torch import Tensor
 
 from ..compute import autocast
 from ..diffusion import add_noise, prediction_target
+from ..distributed import average_gradients
+from .memory import recompute_blocks
 
 
 class DiffusionStep:
@@ -24,6 +27,8 @@ class DiffusionStep:
         image_loss: of the decoded images and the labels, added for what is at temperature 0, or None.
         amp: bf16 where it is fast.
         clip: largest norm of the gradient.
+        accumulate: parts that a batch is worked through in, one after the other; the step is that of the whole batch.
+        recompute: see :func:`bundle.engines.memory.recompute_blocks`.
     """
 
     def __init__(
@@ -32,13 +37,18 @@ class DiffusionStep:
         image_loss: Callable[[Tensor, Tensor], Tensor] | None = None,
         amp: bool = True,
         clip: float = 1.0,
+        accumulate: int = 1,
+        recompute: bool = False,
     ) -> None:
-        if not 0 <= share <= 1:
-            raise ValueError(f"share {share}: between 0 and 1")
+        if not 0 <= share <= 1 or accumulate < 1:
+            raise ValueError(f"share {share}: between 0 and 1; accumulate {accumulate}: 1 or more")
         self.share, self.image_loss, self.amp, self.clip = share, image_loss, amp, clip
+        self.accumulate, self.recompute = accumulate, recompute
 
     def __call__(self, engine: SupervisedTrainer, batch: dict[str, Tensor]) -> dict:
         network = engine.network.train()
+        if self.recompute:
+            recompute_blocks(network)
         low, high, condition = (
             torch.as_tensor(batch[k]).to(engine.state.device) for k in ("image", "label", "condition")
         )
@@ -50,19 +60,41 @@ class DiffusionStep:
         fixed = int(self.share * len(clean) + torch.rand(()))  # on average the share, for any batch size
         t[:fixed], noise[:fixed] = 1.0, 0.0
         noisy, target = add_noise(clean, noise, t), prediction_target(network.prediction, clean, noise, t)
+        view = torch.as_tensor(batch.get("context", low)).to(low)
+        cells = torch.as_tensor(batch["cells"]).to(low) if "cells" in batch else None
         engine.optimizer.zero_grad(set_to_none=True)
-        with autocast(clean.device, self.amp):
-            context = network.context(torch.as_tensor(batch.get("context", low)).to(low))
-            cells = torch.as_tensor(batch["cells"]).to(low) if "cells" in batch else None
-            output = network.predict(low, noisy, t, context, condition, cells).float()
-        loss = engine.loss_function(output, target)
-        if self.image_loss is not None and fixed:
-            found = network.clean(noisy, output, t)[:fixed]
-            loss = loss + self.image_loss(network.decode_residual(low[:fixed], found, condition[:fixed]), high[:fixed])
-        loss.backward()
+        total = 0.0
+        for rows in _parts(len(low), self.accumulate):
+            around = view[rows], None if cells is None else cells[rows]
+            part = low[rows], noisy[rows], t[rows], condition[rows], *around
+            loss = self._loss(engine, part, high[rows], target[rows], (len(low), fixed), rows)
+            loss.backward()
+            total += loss.item()
+        average_gradients(network.parameters())
         torch.nn.utils.clip_grad_norm_(network.parameters(), self.clip)
         engine.optimizer.step()
-        return {CommonKeys.LOSS: loss.item()}
+        return {CommonKeys.LOSS: total}
+
+    def _loss(
+        self, engine: SupervisedTrainer, part: tuple, high: Tensor, target: Tensor, counts: tuple[int, int], rows: slice
+    ) -> Tensor:
+        """What some rows of the batch add to its loss; ``counts`` are all of its rows, and those at temperature 0."""
+        total, fixed = counts
+        network, (low, noisy, t, condition, view, cells) = engine.network, part
+        with autocast(low.device, self.amp):
+            output = network.predict(low, noisy, t, network.context(view), condition, cells).float()
+        loss = len(low) / total * engine.loss_function(output, target)
+        own = min(max(fixed - rows.start, 0), len(low))
+        if self.image_loss is not None and own:
+            found = network.decode_residual(low[:own], network.clean(noisy, output, t)[:own], condition[:own])
+            loss = loss + own / fixed * self.image_loss(found, high[:own])
+        return loss
+
+
+def _parts(rows: int, count: int) -> list[slice]:
+    """Slices of ``rows`` in ``count`` parts of nearly the same size, or as many as there are rows."""
+    edges = [rows * k // min(count, rows) for k in range(min(count, rows) + 1)]
+    return [slice(a, b) for a, b in pairwise(edges)]
 
 
 @torch.no_grad()
