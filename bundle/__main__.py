@@ -181,18 +181,30 @@ class Commands:
             print(path)
 
     def benchmark(
-        self, output_dir: str = "benchmark_output", sizes: str | None = None, model: str | None = None
+        self,
+        output_dir: str = "benchmark_output",
+        sizes: list | None = None,
+        model: str | None = None,
+        parts: str = "network,layers,reference,command,seams,simulation",
+        repeats: int = 3,
+        full: bool = False,
     ) -> None:
-        """Measure seconds and memory on this machine.
+        """Measure seconds, memory and arithmetic on this machine: JSON, tables and a picture.
 
         Args:
-            output_dir: folder for benchmark.json.
-            sizes: list of output shapes; default [[192,224,192],[256,320,256]].
+            output_dir: folder for benchmark.json, benchmark.md and benchmark.png.
+            sizes: list of output shapes; default [[192,224,192],[256,320,256],[512,512,320]].
             model: name of another network, such as `teacher`.
+            parts: what to measure.
+            repeats: calls, of which the fastest counts.
+            full: every combination of network, steps and tiles at every size, which takes long.
         """
         from .benchmark import benchmark
+        from .options import read_boolean, read_number
 
-        benchmark(Path(str(output_dir)), sizes, model)
+        names = parts if isinstance(parts, tuple | list) else str(parts).split(",")
+        count = read_number(1, 100, whole=True)("repeats", repeats)
+        benchmark(Path(str(output_dir)), sizes, model, names, count, read_boolean("full", full))
 
 
 def main() -> None:
