@@ -5,6 +5,7 @@ import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import torch
@@ -12,19 +13,41 @@ from torch.nn import functional as F
 
 from ..compute import has_fast_bf16
 
+_LONG = 30.0  # seconds
 _SHAPES = ((32, 64), (64, 48), (128, 32))  # channels and side of the convolutions that the peak is looked for among
 
 
-def best_time(call: Callable[[], object], repeats: int, device: torch.device) -> float:
-    """Least wall seconds of ``repeats`` calls after one that warms up: what others do here at the time only adds."""
-    seconds = []
+class Seconds(NamedTuple):
+    """Of a call: by the clock, and of the processor (all threads), which other work here at the time disturbs less."""
+
+    wall: float
+    cpu: float
+
+    @property
+    def steady(self) -> float:
+        """What rates and shares are computed from: of the processor, or by the clock where a GPU works."""
+        return self.cpu or self.wall
+
+
+def clock(device: torch.device) -> Seconds:
+    """Now; on a GPU, when all that was asked of it is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        return Seconds(time.perf_counter(), 0.0)
+    return Seconds(time.perf_counter(), time.process_time())
+
+
+def best_time(call: Callable[[], object], repeats: int, device: torch.device) -> Seconds:
+    """Least seconds of ``repeats`` calls after one that warms up, which counts where it took long or is the only one."""
+    found = []
     for _ in range(repeats + 1):
-        start = time.perf_counter()
+        start = clock(device)
         call()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - start)
-    return min(seconds[1:])
+        found.append(Seconds(*(b - a for a, b in zip(start, clock(device), strict=True))))
+        if found[0].wall > _LONG:
+            break
+    found = found[1:] or found
+    return Seconds(min(s.wall for s in found), min(s.cpu for s in found))
 
 
 def describe(device: torch.device) -> dict:
@@ -45,7 +68,10 @@ def describe(device: torch.device) -> dict:
 
 @torch.no_grad()
 def peaks(device: torch.device, repeats: int = 5) -> dict[str, float]:
-    """Most GFLOP/s of a 3x3x3 convolution per precision, and GB/s of copying: the two roofs of a roofline."""
+    """Most GFLOP/s of a 3x3x3 convolution per precision, and GB/s of copying: the two roofs of a roofline.
+
+    On a processor they are per second of a core, as everything that is compared with them.
+    """
     found = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         if name == "bf16" and not has_fast_bf16(device):
@@ -55,12 +81,12 @@ def peaks(device: torch.device, repeats: int = 5) -> dict[str, float]:
             x = torch.rand(1, channels, side, side, side, device=device, dtype=dtype)
             w = torch.rand(channels, channels, 3, 3, 3, device=device, dtype=dtype)
             x, w = (v.contiguous(memory_format=torch.channels_last_3d) for v in (x, w))
-            seconds = best_time(lambda x=x, w=w: F.conv3d(x, w, padding=1), repeats, device)
+            seconds = best_time(lambda x=x, w=w: F.conv3d(x, w, padding=1), repeats, device).steady
             rates.append(54 * channels**2 * side**3 / seconds / 1e9)
         found[f"{name}_GFLOP_s"] = round(max(rates), 1)
     x = torch.rand(2**26, device=device)
     y = torch.empty_like(x)
-    found["copy_GB_s"] = round(2 * x.nbytes / best_time(lambda: y.copy_(x), repeats, device) / 1e9, 1)
+    found["copy_GB_s"] = round(2 * x.nbytes / best_time(lambda: y.copy_(x), repeats, device).steady / 1e9, 1)
     return found
 
 

@@ -2,18 +2,17 @@
 
 import json
 import math
-import time
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..compute import autocast, free_memory, has_fast_bf16
+from ..compute import free_memory, has_fast_bf16
 from ..inferer import SuperResolutionInferer
 from ..job import ROOT, load_model
 from ..networks.super_resolver import SuperResolver
-from .machine import PeakMemory, best_time
+from .machine import PeakMemory, Seconds, best_time, clock
 
 TILE = 128
 Size = Sequence[int]
@@ -32,8 +31,12 @@ def build(name: str | None, device: torch.device) -> SuperResolver:
     return network.to(device, memory_format=torch.channels_last_3d)
 
 
-def combinations(first: bool, full: bool) -> Iterator[tuple[str | None, int, bool, bool]]:
-    """Network, steps, tiles and fp32 of each row; steps and the teacher at the first size only, unless ``full``."""
+def combinations(first: bool, large: bool, full: bool) -> Iterator[tuple[str | None, int, bool, bool]]:
+    """Network, steps, tiles and fp32 of each row; large volumes in tiles only, steps and the
+    teacher at the first size only, unless ``full``."""
+    if large and not full:
+        yield (None, 1, True, False)
+        return
     yield from ((None, 1, False, False), (None, 1, True, False), (None, 1, False, True))
     if first or full:
         yield from ((None, 4, False, False), (None, 8, False, False), ("teacher", 1, False, False))
@@ -70,7 +73,7 @@ def measure(
         return None
     image = torch.rand((1, 1, *size), device=device)
     with PeakMemory(device) as memory:
-        seconds = best_time(lambda: inferer(image, network), 1 if tiled or plain or steps > 1 else repeats, device)
+        seconds = best_time(lambda: inferer(image, network), 0 if tiled or plain or steps > 1 else repeats, device)
     flop = flop_of(network, device) * math.prod(size) * (steps + (steps > 1))
     network.to(memory_format=torch.channels_last_3d)
     roof = peaks["bf16_GFLOP_s" if has_fast_bf16(device) and not plain else "fp32_GFLOP_s"]
@@ -79,10 +82,11 @@ def measure(
         "network": name or "student",
         "how": ("fp32 NCDHW" if plain else "tiles" if tiled else "whole"),
         "steps": steps,
-        "model_s": round(seconds, 3),
+        "model_s": round(seconds.wall, 3),
+        "cpu_s": round(seconds.cpu, 3),
         "peak_GB": round(memory.bytes / 1e9, 2),
         "GFLOP": round(flop / 1e9, 1),
-        "share_of_peak": round(flop / 1e9 / seconds / roof, 3),
+        "share_of_peak": round(flop / 1e9 / seconds.steady / roof, 3),
     }
 
 
@@ -106,13 +110,8 @@ def layers(network: SuperResolver, size: Size, device: torch.device, peaks: dict
         if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
             hooks += _clock(module, spent.setdefault(name, []), device)
     image = torch.rand((1, 1, *size), device=device)
-    start = time.perf_counter()
-    for repeat in range(3):
-        if repeat == 2:  # the first two warm up
-            start = time.perf_counter()
-        with autocast(device):
-            SuperResolutionInferer(max_memory=2**62)(image, network)
-    total = time.perf_counter() - start
+    inferer = SuperResolutionInferer(max_memory=2**62)
+    total = best_time(lambda: inferer(image, network), 2, device).steady
     for hook in hooks:
         hook.remove()
     rows = [_row(name, dict(network.denoiser.named_modules())[name], calls, peaks) for name, calls in spent.items()]
@@ -124,16 +123,12 @@ def layers(network: SuperResolver, size: Size, device: torch.device, peaks: dict
 def _clock(module: nn.Module, calls: list, device: torch.device) -> list:
     """Hooks that append (seconds, shape in, shape out, bytes of an element) of every call."""
 
-    def now() -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter()
-
     def before(module: nn.Module, args: tuple) -> None:
-        module.began = now()
+        module.began = clock(device)
 
     def after(module: nn.Module, args: tuple, result: torch.Tensor) -> None:
-        calls.append((now() - module.began, args[0].shape, result.shape, result.element_size()))
+        spent = Seconds(*(b - a for a, b in zip(module.began, clock(device), strict=True))).steady
+        calls.append((spent, args[0].shape, result.shape, result.element_size()))
 
     return [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
 

@@ -1,6 +1,7 @@
 """One run of everything: JSON, table and picture."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,11 +11,11 @@ from ..io import prepare_output, write_json
 from .command import time_command
 from .machine import describe, peaks
 from .network import build, combinations, layers, measure
-from .plot import plot, voxels
+from .plot import plot
 
 SIZES = ((192, 224, 192), (256, 320, 256), (512, 512, 320))
 PARTS = ("network", "layers", "reference", "command", "seams", "simulation")
-BY_TILES = 50_000_000  # voxels from which the command is given a limit of memory
+BY_TILES = 50_000_000  # voxels above which a volume is measured in tiles, and the command given a limit of memory
 LIMIT = ("--max_memory", "2GB")
 
 
@@ -45,7 +46,7 @@ def benchmark(
     report: dict = {"machine": describe(device), "peaks": peaks(device, repeats), "rows": [], "commands": []}
     print(json.dumps({**report["machine"], **report["peaks"]}), flush=True)
     for index, size in enumerate(sizes if "network" in parts else ()):
-        for combination in combinations(index == 0, full):
+        for combination in combinations(index == 0, math.prod(size) > BY_TILES, full):
             if combination[0] not in networks:
                 networks[combination[0]] = build(combination[0], device)
             row = measure(networks, size, device, report["peaks"], combination, repeats)
@@ -58,8 +59,8 @@ def benchmark(
 
         report["reference"] = _told(compare_step(networks[None], device, repeats=repeats))
     for size in sizes if "command" in parts and model is None else ():
-        options = LIMIT if voxels("x".join(map(str, size))) > BY_TILES else ()
-        report["commands"].append(_told(time_command(size, options, repeats)))
+        options, runs = (LIMIT, 1) if math.prod(size) > BY_TILES else ((), repeats)
+        report["commands"].append(_told(time_command(size, options, runs)))
     _extras(report, parts, networks[None], device)
     report["machine"]["loadavg_after"] = describe(device)["loadavg"]
     write_json(folder / "benchmark.json", report)
@@ -81,10 +82,10 @@ def _extras(report: dict, parts: Sequence[str], network: object, device: object)
 def tables(report: dict) -> str:
     """The report as Markdown."""
     parts = []
-    commands = [{**c, **c.get("stages_s", {})} for c in report["commands"]]
+    commands = [{**c, **{f"{k} (cpu s)": v for k, v in c["stages_cpu_s"].items()}} for c in report["commands"]]
     for title, rows in (("Network", report["rows"]), ("Command", commands), ("Layers", report.get("layers", []))):
         if rows:
-            names = [k for k in dict.fromkeys(k for row in rows for k in row) if k != "stages_s"]
+            names = [k for k in dict.fromkeys(k for row in rows for k in row) if not k.startswith("stages")]
             lines = [f"| {' | '.join(names)} |", f"| {' | '.join('---' for _ in names)} |"]
             lines += [f"| {' | '.join(str(row.get(k, '')) for k in names)} |" for row in rows]
             parts.append(f"## {title}\n\n" + "\n".join(lines) + "\n")
