@@ -38,7 +38,7 @@ def clock(device: torch.device) -> Seconds:
 
 
 def best_time(call: Callable[[], object], repeats: int, device: torch.device) -> Seconds:
-    """Least seconds of ``repeats`` calls after one that warms up, which counts where it took long or is the only one."""
+    """Least seconds of ``repeats`` calls after one that warms up, which counts if it is the only one or takes long."""
     found = []
     for _ in range(repeats + 1):
         start = clock(device)

@@ -30,7 +30,8 @@ def reference(size: str = "student") -> DiffusionModelUNet:
 def compare_step(network: SuperResolver, device: torch.device, crop: int = CROP, repeats: int = 3) -> dict:
     """Seconds of one step of both on the same voxels, one after the other, at the precision that is fastest here.
 
-    On a processor they are seconds of a core. The time of a step is proportional to the voxels; 50 steps of a whole volume are computed from it.
+    On a processor they are seconds of a core. The time of a step is proportional to the voxels; 50 steps of a whole
+    volume are computed from it.
     """
     other = reference().to(device, memory_format=torch.channels_last_3d)
     image = torch.rand((1, 2, crop, crop, crop), device=device).to(memory_format=torch.channels_last_3d)
