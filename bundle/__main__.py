@@ -199,7 +199,7 @@ class Commands:
             repeats: calls, of which the fastest counts.
             full: every combination of network, steps and tiles at every size, which takes long.
         """
-        from .benchmark import benchmark
+        from .benchmark.run import benchmark
         from .options import read_boolean, read_number
 
         names = parts if isinstance(parts, tuple | list) else str(parts).split(",")

@@ -3,10 +3,10 @@ import json
 import pytest
 import torch
 
-from bundle.benchmark import benchmark
 from bundle.benchmark.machine import PeakMemory
 from bundle.benchmark.network import build, combinations, flop_of
 from bundle.benchmark.reference import compare_step
+from bundle.benchmark.run import benchmark
 from bundle.errors import InputError
 
 CPU = torch.device("cpu")

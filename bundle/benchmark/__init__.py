@@ -1,5 +1,1 @@
-"""Seconds, memory and arithmetic on the machine at hand."""
-
-from .run import PARTS, SIZES, benchmark
-
-__all__ = ["PARTS", "SIZES", "benchmark"]
+"""Seconds, memory and arithmetic on the machine at hand; nothing heavy is imported here (see ``stages``)."""
