@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from monai.data import load_net_with_metadata, save_net_with_metadata
+from monai.utils import optional_import
 from torch import Tensor, nn
 
 from .errors import InputError
@@ -89,7 +90,13 @@ def load_script(path: str | os.PathLike, weights: str | os.PathLike, device: tor
 
 
 def write_onnx(network: SuperResolver, weights: Path, path: Path) -> Path:
-    """A :class:`TilePredictor` for batches of one and tiles of any size, with the hash of its weights."""
+    """A :class:`TilePredictor` for batches of one and tiles of any size, with the hash of its weights.
+
+    Raises:
+        InputError: the packages that write ONNX are not installed, or the network has a prior.
+    """
+    if not optional_import("onnxscript")[1]:
+        raise InputError(f"{path}: writing ONNX needs more packages; pip install onnx onnxscript")
     d, h, w = (torch.export.Dim(name, min=2, max=_LARGEST) for name in "dhw")
     tile, latent = {2: 8 * d, 3: 8 * h, 4: 8 * w}, {2: 4 * d, 3: 4 * h, 4: 4 * w}
     context = network.context(torch.zeros(1, 1, 64, 64, 64))

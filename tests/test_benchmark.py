@@ -73,5 +73,5 @@ def test_a_run_writes_json_tables_and_a_picture(tmp_path, capsys):
         assert sum(command[stages].values()) == pytest.approx(command[total], abs=0.1)
         assert min(command[stages].values()) >= 0 and command[stages]["model"] > 0 and command[stages]["import"] > 0
     text = (tmp_path / "benchmark.md").read_text()
-    assert "denoiser" not in text and "| entry |" in text and "## Command" in text
+    assert "| denoiser.entry |" in text and "| modulator.local.0 |" in text and "## Command" in text
     assert (tmp_path / "benchmark.png").read_bytes().startswith(b"\x89PNG")

@@ -6,7 +6,7 @@ from data import ROOT, head, run_config, save, small_network
 
 from bundle import compute
 from bundle.errors import InputError
-from bundle.export import TilePredictor, load_script
+from bundle.export import TilePredictor, load_script, write_onnx
 from bundle.inferer import SuperResolutionInferer
 from bundle.job import load_model
 
@@ -28,6 +28,13 @@ def test_files_that_are_missing_damaged_or_of_other_weights_are_refused(exported
 def test_a_network_with_prior_says_what_to_use():
     with pytest.raises(InputError, match="TorchScript"):
         TilePredictor(small_network(prior=True))
+
+
+def test_without_the_packages_for_onnx_it_says_which(tmp_path, monkeypatch):
+    monkeypatch.setattr("bundle.export.optional_import", lambda name: (None, False))
+    with pytest.raises(InputError, match="pip install onnx onnxscript"):
+        write_onnx(small_network(), WEIGHTS, tmp_path / "a.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("options", [{}, {"tile": 48, "overlap": 24, "uncertainty": True}], ids=str)

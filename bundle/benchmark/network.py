@@ -106,7 +106,8 @@ def layers(network: SuperResolver, size: Size, device: torch.device, peaks: dict
     """Seconds of every convolution of one step, its share of the peak, and what holds it back."""
     spent: dict[str, list] = {}
     hooks = []
-    for name, module in network.denoiser.named_modules():
+    modules = dict(network.named_modules())
+    for name, module in modules.items():
         if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
             hooks += _clock(module, spent.setdefault(name, []), device)
     image = torch.rand((1, 1, *size), device=device)
@@ -114,10 +115,13 @@ def layers(network: SuperResolver, size: Size, device: torch.device, peaks: dict
     total = best_time(lambda: inferer(image, network), 2, device).steady
     for hook in hooks:
         hook.remove()
-    rows = [_row(name, dict(network.denoiser.named_modules())[name], calls, peaks) for name, calls in spent.items()]
+    rows = [_row(name, modules[name], calls, peaks) for name, calls in spent.items() if calls]
     rest = total - sum(row["s"] for row in rows)
     rows.sort(key=lambda row: -row["s"])
-    return [*rows, {"layer": "everything else", "s": round(rest, 4), "why": "element by element: bound by memory"}]
+    return [
+        *rows,
+        {"layer": "everything else", "s": round(rest, 4), "why": "wavelet, and what works element by element: memory"},
+    ]
 
 
 def _clock(module: nn.Module, calls: list, device: torch.device) -> list:
@@ -150,7 +154,7 @@ def _row(name: str, module: nn.Module, calls: list, peaks: dict[str, float]) -> 
     elif min(module.in_channels, module.out_channels) < 32:
         why = f"{min(module.in_channels, module.out_channels)} channels do not fill the vector units"
     else:
-        why = "cache: the kernel's tiles are too small or too large for this shape"
+        why = "neither memory nor channels: the kernel for this shape is slow"
     shape = "x".join(map(str, module.kernel_size))
     return {
         "layer": name,
