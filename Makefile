@@ -25,8 +25,7 @@ lint: $(VENV)/test.done
 	$(PY) -m ruff check --fix bundle tests
 
 export: $(VENV)/test.done
-	$(PY) -m monai.bundle ckpt_export --net_id network_def --filepath models/model.ts --ckpt_file models/model.pt \
-		--meta_file configs/metadata.json --config_file configs/inference.json
+	$(PY) -m bundle export
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

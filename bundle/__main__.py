@@ -28,6 +28,9 @@ class Commands(StudyCommands):
             output_dir: folder for the results.
             options: see `spcdd options`.
         """
+        from .lean import import_monai
+
+        import_monai()
         from .job import enhance
 
         enhance(str(path), str(output_dir), **options)
@@ -185,19 +188,44 @@ class Commands(StudyCommands):
         names = modalities if isinstance(modalities, tuple | list) else str(modalities).split(",")
         regions(str(data), Path(str(output_dir)), networks, section, str(dataset_dir), names, routing)
 
-    def benchmark(
-        self, output_dir: str = "benchmark_output", sizes: str | None = None, model: str | None = None
-    ) -> None:
-        """Measure seconds and memory on this machine.
+    def export(self, output_dir: str = str(ROOT / "models"), model: str | None = None) -> None:
+        """Write the network as TorchScript (model.ts) and ONNX (model.onnx), for configs/inference_cuda.json and _onnx.
 
         Args:
-            output_dir: folder for benchmark.json.
-            sizes: list of output shapes; default [[192,224,192],[256,320,256]].
+            output_dir: folder for the two files.
             model: name of another network, such as `teacher`.
         """
-        from .benchmark import benchmark
+        from .export import export
+        from .io import prepare_output
 
-        benchmark(Path(str(output_dir)), sizes, model)
+        for path in export(prepare_output(str(output_dir)), model):
+            print(path)
+
+    def benchmark(
+        self,
+        output_dir: str = "benchmark_output",
+        sizes: list | None = None,
+        model: str | None = None,
+        parts: str = "network,layers,reference,command,seams,simulation",
+        repeats: int = 3,
+        full: bool = False,
+    ) -> None:
+        """Measure seconds, memory and arithmetic on this machine: JSON, tables and a picture.
+
+        Args:
+            output_dir: folder for benchmark.json, benchmark.md and benchmark.png.
+            sizes: list of output shapes; default [[192,224,192],[256,320,256],[512,512,320]].
+            model: name of another network, such as `teacher`.
+            parts: what to measure.
+            repeats: calls, of which the fastest counts.
+            full: every combination of network, steps and tiles at every size, which takes long.
+        """
+        from .benchmark.run import benchmark
+        from .options import read_boolean, read_number
+
+        names = parts if isinstance(parts, tuple | list) else str(parts).split(",")
+        count = read_number(1, 100, whole=True)("repeats", repeats)
+        benchmark(Path(str(output_dir)), sizes, model, names, count, read_boolean("full", full))
 
 
 def main() -> None:

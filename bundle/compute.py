@@ -28,10 +28,13 @@ def has_fast_bf16(device: torch.device | str) -> bool:
 
 
 def autocast(device: torch.device | str, enabled: bool = True) -> contextlib.AbstractContextManager:
-    """Automatic bf16 where it is worth it; nothing elsewhere."""
-    if not (enabled and has_fast_bf16(device)):
-        return contextlib.nullcontext()
-    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
+    """Automatic bf16 where it is worth it; fp16 on GPUs without bf16 where no gradients are; nothing elsewhere."""
+    kind = torch.device(device).type
+    if enabled and has_fast_bf16(device):
+        return torch.autocast(kind, dtype=torch.bfloat16)
+    if enabled and kind == "cuda" and not torch.is_grad_enabled():
+        return torch.autocast(kind, dtype=torch.float16)
+    return contextlib.nullcontext()
 
 
 class _Share:

@@ -55,7 +55,7 @@ def explain_tensor(image: Tensor, network: SuperResolver, condition: Tensor, **i
     if not isinstance(network.denoiser, MixtureDenoiser):
         raise InputError("this network has no experts; explain one that has, such as --model moe")
     engine = SuperResolutionInferer(**inferer)
-    draw = engine.prepare(image, network, condition)
+    draw = engine.prepare(image, network, condition, crop=False)
     z, count = draw.volume.new_zeros(draw.noise_shape), len(EXPERTS)
 
     def predict(tile: Tensor, z: Tensor, t: Tensor, cells: Tensor) -> Tensor:

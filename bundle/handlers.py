@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
@@ -53,7 +54,9 @@ class Resume:
         engine.logger.info(f"going on from {path} after epoch {saved['epoch']}")
 
     def save(self, engine: Engine) -> None:
-        """Write both files."""
+        """Write both files, in the first of several processes."""
+        if idist.get_rank() > 0:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         parts = {name: part.state_dict() for name, part in self.state.items()}
         _write(
@@ -213,13 +216,15 @@ class TrainingLog:
         """Log the epoch."""
         seconds = time.perf_counter() - self.epoch_began
         values = {
-            "loss": sum(self.losses) / max(1, len(self.losses)),
+            "loss": idist.all_reduce(sum(self.losses) / max(1, len(self.losses))) / idist.get_world_size(),
             "learning_rate": engine.optimizer.param_groups[0]["lr"],
             "iterations_per_second": len(self.losses) / seconds,
             "waited_for_data": self.waited / seconds,
         }
         if self.validator is not None and self.validator.state.epoch and self.validator.state.metrics:
             values.update({f"val_{k}": float(v) for k, v in self.validator.state.metrics.items()})
+        if idist.get_rank() > 0:
+            return
         if self.writer is None:
             self.writer = SummaryWriter(self.folder)
         for name, value in values.items():

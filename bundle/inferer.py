@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .compute import autocast, free_memory
+from .cropping import Box, content_box, paste
 from .diffusion import sampling_times, start_time, step
 from .errors import InputError
 from .geometry import apply_axes, gaussian_matrix
@@ -26,7 +27,8 @@ class SuperResolutionInferer(Inferer):
     """Few-step conditional diffusion of a whole volume.
 
     One noise field is drawn for the whole volume, and tiles are blended after every denoising step, so a tiled result
-    is nearly that of the whole volume: what differs is what a tile cannot see beyond its margin.
+    is nearly that of the whole volume: what differs is what a tile cannot see beyond its margin. Padding around the
+    head, of one value and without noise, stays as it is: half an overlap away from the head, the network is not run.
 
     Args:
         steps: denoising steps of a sample.
@@ -92,8 +94,8 @@ class SuperResolutionInferer(Inferer):
             raise InputError("this network tells no uncertainty in one step; draw samples (--samples 8) instead")
         draw = self.prepare(inputs, network, condition, context, cells)
         first, shape = draw.tile, draw.volume.shape[2:]
-        pred, tile = with_smaller_tiles(lambda t: self._combine(draw.cut(t)), first, shape, 2 * self.overlap)
-        pred = pred[(..., *(slice(n) for n in inputs.shape[2:]))]
+        part, tile = with_smaller_tiles(lambda t: self._combine(draw.cut(t)), first, shape, 2 * self.overlap)
+        pred = draw.whole(part)[(..., *(slice(n) for n in inputs.shape[2:]))]
         if not isinstance(inputs, MetaTensor):
             return pred
         told = {TILE: tile or 0, RAN_OUT: int(tile != first)}
@@ -106,8 +108,9 @@ class SuperResolutionInferer(Inferer):
         condition: Tensor | None,
         context: Tensor | None = None,
         cells: Tensor | None = None,
+        crop: bool = True,
     ) -> "Draw":
-        """Everything that the samples of a volume share; arguments as of the call."""
+        """Everything that the samples of a volume share; arguments as of the call, ``crop`` leaves padding out."""
         image = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         padding = [v for n in reversed(image.shape[2:]) for v in (0, -n % network.multiple)]
         volume = F.pad(image, padding, mode="replicate")
@@ -117,7 +120,9 @@ class SuperResolutionInferer(Inferer):
             condition = condition.reshape(-1, condition.shape[-1]).expand(image.shape[0], -1)
         context = network.context(image if context is None else context.to(image))
         cells = surround(volume) if cells is None else torch.as_tensor(cells).to(volume)
-        return Draw(self, network, volume, context, cells, torch.as_tensor(condition).to(image))
+        grid = getattr(network, "tile_step", _TILE_STEP)
+        box = content_box(volume, self.overlap // 2, grid) if crop else tuple(slice(0, n) for n in volume.shape[2:])
+        return Draw(self, network, volume, context, cells, torch.as_tensor(condition).to(image), box)
 
     def _combine(self, draw: "Draw") -> Tensor:
         """Mean and spread of the samples; computed with running sums, so N samples need the memory of two."""
@@ -210,12 +215,18 @@ class Draw:
         context: Tensor,
         cells: Tensor,
         condition: Tensor,
+        box: Box,
     ) -> None:
         self.inferer, self.network, self.context, self.condition = inferer, network, context, condition
-        self.volume, self.cells = volume, cells
-        self.tile = inferer.tiles(tuple(volume.shape[2:]), volume.device, network.bytes_per_voxel)
+        self.all, self.box = volume, box
+        self.volume, self.cells = volume[(..., *box)], cut_surround(cells, box)
+        self.tile = inferer.tiles(tuple(self.volume.shape[2:]), volume.device, network.bytes_per_voxel)
+        self.noise_shape = (volume.shape[0], 8, *(n // 2 for n in volume.shape[2:]))  # one field for the whole volume
+        self.inner = (..., *(slice(s.start // 2, s.stop // 2) for s in box))
 
-        self.noise_shape = (volume.shape[0], 8, *(n // 2 for n in volume.shape[2:]))
+    def whole(self, part: Tensor) -> Tensor:
+        """The whole volume, with what was made of the part of it that holds anything."""
+        return paste(self.all, self.box, part)
 
     def cut(self, tile: int | None) -> "Draw":
         """These draws in tiles of another side."""
@@ -224,7 +235,7 @@ class Draw:
 
     def mean(self) -> tuple[Tensor, Tensor]:
         """The mean prediction, one step at temperature 0, and its uncertainty where that is wanted, else nothing."""
-        z = self.volume.new_zeros(self.noise_shape)
+        z = self.volume.new_zeros((*self.noise_shape[:2], *(n // 2 for n in self.volume.shape[2:])))
         t = torch.full((z.shape[0],), start_time(self.network.prediction), device=z.device)
         both = self.blend(self._clean_and_scale if self.inferer.uncertainty else self._clean, z, t)
         image = self.network.decode_residual(self.volume, both[:, :8], self.condition)
@@ -234,7 +245,8 @@ class Draw:
 
     def __call__(self, seed: int, steps: int) -> Tensor:
         """One sample."""
-        z = torch.randn(self.noise_shape, generator=torch.Generator().manual_seed(seed)).to(self.volume)
+        z = torch.randn(self.noise_shape, generator=torch.Generator().manual_seed(seed))
+        z = z[self.inner].to(self.volume)
         times = sampling_times(steps, start_time(self.network.prediction))
         for now, then in zip(times[:-1], times[1:], strict=True):
             t, s = (torch.full((z.shape[0],), value, device=z.device) for value in (now, then))

@@ -15,6 +15,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import torch
+from isal import isal_zlib
 from monai.data import MetaTensor
 
 from .errors import InputError
@@ -149,20 +150,20 @@ def write_volume(path: Path, volume: np.ndarray, affine: np.ndarray, codes: tupl
 def compress(content: bytes, chunk: int = 2**22) -> bytes:
     """Gzip as one member, its chunks compressed in parallel and joined at byte borders, as pigz does.
 
-    A large result is compressed in a fraction of the time, and every reader of gzip takes it.
+    With ISA-L, which is several times faster than zlib at the same size, the disk is the limit; every reader takes it.
     """
     view = memoryview(content)
     starts = range(0, len(view), chunk)
 
     def deflate(start: int) -> bytes:
-        stream = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+        stream = isal_zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
         last = start + chunk >= len(view)
         return stream.compress(view[start : start + chunk]) + stream.flush(zlib.Z_FINISH if last else zlib.Z_SYNC_FLUSH)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         parts = list(pool.map(deflate, starts))
     header = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff"
-    return b"".join([header, *parts, struct.pack("<II", zlib.crc32(view), len(view) % 2**32)])
+    return b"".join([header, *parts, struct.pack("<II", isal_zlib.crc32(view), len(view) % 2**32)])
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -227,10 +227,7 @@ def anatomy(data: str, output_dir: Path, dataset_dir: str) -> None:
 
     folder = prepare_output(output_dir)
     simulated, real = (read_datalist(data, s, dataset_dir) for s in ("reported_simulated", "reported"))
-<<<<<<< HEAD
     evaluate_anatomy(load_anatomy(), simulated, real, folder)
-=======
-    evaluate_anatomy(network.to(memory_format=torch.channels_last_3d), simulated, real, folder)
 
 
 def explain(path: str, output_dir: Path, model: str, **options: Any) -> None:
@@ -270,4 +267,3 @@ def regions(
         raise InputError("--networks is missing; allowed is NAME=FILE, several with commas between")
     items, folder = read_datalist(data, section, dataset_dir), prepare_output(output_dir)
     print(evaluate_regions(items, named, modalities, routing, folder))
->>>>>>> moe

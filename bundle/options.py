@@ -7,12 +7,12 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from monai.bundle import ConfigWorkflow
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import InputError
-from .tracking import name_saved_config
+
+if TYPE_CHECKING:
+    from monai.bundle import ConfigWorkflow
 
 
 class Option(NamedTuple):
@@ -232,10 +232,8 @@ def nearest(name: str, known: Any) -> str:
 
 
 _OVERLAYS = {
-    "inference.json": ("model_*.json", "evaluate.json"),
-    "train.json": ("train_*.json", "distill.json", "smoke.json", "ablation*.json"),
-    "inference.json": ("model_*.json",),
-    "train.json": ("train_*.json", "distill*.json", "smoke.json"),
+    "inference.json": ("model_*.json", "inference_*.json", "evaluate.json"),
+    "train.json": ("train_*.json", "distill*.json", "smoke.json", "multi_gpu.json", "ablation*.json"),
 }  # by base
 # what `monai.bundle run --tracking` puts into a config
 _TRACKING = ("tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0", "output_dir")
@@ -252,6 +250,8 @@ def check(base: str, bundle_root: str) -> None:
             Keys that begin with an underscore are free for users.
         bundle_root: folder that holds ``configs``.
     """
+    from .tracking import name_saved_config
+
     workflow = surrounding_workflow()
     if workflow is None:  # read by something that takes single parts of a config
         return
@@ -273,11 +273,13 @@ def check(base: str, bundle_root: str) -> None:
         raise SystemExit(f"error: {error}") from None
 
 
-def surrounding_workflow() -> ConfigWorkflow | None:
+def surrounding_workflow() -> "ConfigWorkflow | None":
     """The workflow that this is called from; None where there is none.
 
     An expression in a config is told nothing of the config around it, so the workflow is found on the call stack.
     """
+    from monai.bundle import ConfigWorkflow  # here, so that the list of options is instant
+
     frame = inspect.currentframe()
     while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigWorkflow):
         frame = frame.f_back

@@ -5,6 +5,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import torch
+from monai.bundle import ConfigWorkflow
 
 from bundle.networks.super_resolver import SuperResolver
 from bundle.simulation.phantom import brain_phantom
@@ -73,3 +74,13 @@ def phantom_map(seed=0):
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     affine[:3, 3] = [-(n - 1) for n in labels.shape]
     return labels.numpy(), affine
+
+
+def run_config(*names, kind="inference", **overrides):
+    """Run a base config of the bundle and overlays of it, in this process."""
+    files = [str(ROOT / "configs" / name) for name in names]
+    workflow = ConfigWorkflow(files, workflow_type=kind, logging_file=False, bundle_root=str(ROOT), **overrides)
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+    return workflow

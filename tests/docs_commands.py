@@ -24,16 +24,13 @@ NOT_HERE = {
     "pip": "installs packages",
     "python -m bundle benchmark": "measures this machine, for minutes",
     "tensorboard": "a server",
-<<<<<<< HEAD
     "python -m bundle ablate": "trains, for minutes to hours; tests/test_studies_ablation.py trains small arms",
     "python -m bundle reproduce": "an hour, on data that are not here",
     "python -m bundle hallucination": "needs a real brain with flat places",
     "python -m bundle evaluate DATA/t1/niimath": "needs that brain",
     "python -m bundle evaluate pairs.json": "pairs of the reader's own; tests/test_given.py",
-=======
     "python -m bundle explain": "wants the weights of the mixture, which are not shipped yet; see test_explain",
     "python -m bundle regions": "renders whole heads, for minutes; see test_region_evaluation",
->>>>>>> moe
 }
 
 # Those that take longer, by a word of theirs: tried with `pytest -m slow`

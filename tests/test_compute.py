@@ -32,6 +32,14 @@ def test_precision_can_be_switched_off():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
 
 
+def test_gpus_without_bf16_infer_in_fp16_and_train_in_fp32(monkeypatch):
+    monkeypatch.setattr("bundle.compute.has_fast_bf16", lambda device: False)
+    assert not isinstance(autocast("cuda"), torch.autocast)
+    with torch.no_grad():
+        assert autocast("cuda").fast_dtype == torch.float16
+        assert not isinstance(autocast("cpu"), torch.autocast)
+
+
 def test_free_memory_is_plausible():
     assert 2**26 < free_memory("cpu") < 2**46
 

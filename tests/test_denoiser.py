@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from bundle.networks.blocks import ResidualBlock
 from bundle.networks.denoiser import Denoiser
 
 
@@ -43,3 +44,15 @@ def test_an_empty_slot_costs_no_parameter():
         return sum(p.numel() for p in Denoiser(widths=(8, 16, 32), **kwargs).parameters())
 
     assert count(prior_channels=2) - count() == 2 * 8 * 27
+
+
+def test_work_in_place_without_gradients_gives_the_same_numbers():
+    torch.manual_seed(0)
+    block, x, embedding = ResidualBlock(8, 16), torch.randn(1, 8, 6, 6, 6), torch.randn(1, 16)
+    torch.nn.init.normal_(block.second.weight, std=0.1)
+    given = x.clone()
+    for maps in (None, torch.randn(1, 16, 6, 6, 6)):
+        expected = block(x, embedding, maps).detach()
+        with torch.no_grad():
+            assert torch.allclose(block(x, embedding, maps), expected, atol=1e-5)
+    assert torch.equal(x, given)

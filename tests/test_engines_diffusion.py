@@ -28,6 +28,8 @@ def _engine(network):
 def test_a_share_outside_zero_to_one_is_refused():
     with pytest.raises(ValueError, match="between 0 and 1"):
         DiffusionStep(share=1.5)
+    with pytest.raises(ValueError, match="1 or more"):
+        DiffusionStep(accumulate=0)
 
 
 def test_the_first_loss_of_a_regression_is_the_residual_itself():
@@ -100,3 +102,32 @@ def test_the_head_around_a_crop_reaches_the_network():
         engine = SimpleNamespace(**{**vars(_engine(network)), "optimizer": optimizer})
         losses.append(DiffusionStep(share=1.0, amp=False)(engine, batch)["loss"])
     assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize("options", [{"accumulate": 3}, {"accumulate": 9}, {"recompute": True}], ids=str)
+def test_parts_of_a_batch_and_recomputed_blocks_make_the_same_step(options):
+    results = []
+    for words in ({}, options):
+        network = small_network(modulation=True)
+        engine, batch = _engine(network), {**_batch(), "context": torch.rand(4, 1, 24, 24, 24, generator=_seeded())}
+        torch.manual_seed(0)
+        step = DiffusionStep(share=0.6, image_loss=torch.nn.MSELoss(), amp=False, **words)
+        losses = [step(engine, batch)["loss"] for _ in range(3)]
+        results.append((losses, network.denoiser.entry.weight.detach()))
+    assert results[0][0] == pytest.approx(results[1][0], rel=1e-4)
+    assert torch.allclose(results[0][1], results[1][1], atol=1e-4)
+
+
+def test_recomputed_blocks_keep_less_for_the_way_back():
+    kept = []
+    for words in ({}, {"recompute": True}):
+        sizes = []
+        hooks = torch.autograd.graph.saved_tensors_hooks(lambda x, n=sizes: n.append(x.numel()) or x, lambda x: x)
+        with hooks:
+            DiffusionStep(amp=False, **words)(_engine(small_network(modulation=True)), _batch())
+        kept.append(sum(sizes))
+    assert kept[1] < 0.8 * kept[0]
+
+
+def _seeded():
+    return torch.Generator().manual_seed(1)

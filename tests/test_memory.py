@@ -58,14 +58,14 @@ def test_the_cpu_runs_out_in_other_words():
 @pytest.fixture
 def small_card(monkeypatch):
     """Activations of more than 42 voxels a side do not fit."""
-    predict = inferer._Draw._clean
+    predict = inferer.Draw._clean
 
     def limited(self, tile, *given):
         if max(tile.shape[2:]) > 42:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return predict(self, tile, *given)
 
-    monkeypatch.setattr(inferer._Draw, "_clean", limited)
+    monkeypatch.setattr(inferer.Draw, "_clean", limited)
 
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 1.0, "steps": 2, "samples": 2}])

@@ -1,6 +1,7 @@
 """Training of the conditional diffusion model."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -10,12 +11,15 @@ from torch import Tensor
 
 from ..compute import autocast
 from ..diffusion import add_noise, prediction_target
+from ..distributed import average_gradients
+from .memory import recompute_blocks
 
 
 class Example(NamedTuple):
     """A batch as the network is shown it, and its target; the first ``fixed`` rows are at temperature 0.
 
     ``low`` and ``high`` are (B, 1, D, H, W), ``noisy`` and ``target`` latents, ``view`` and ``cells`` of the heads.
+    ``weights`` say what part of a batch its rows are, and what part of those at temperature 0.
     """
 
     low: Tensor
@@ -24,9 +28,16 @@ class Example(NamedTuple):
     noisy: Tensor
     t: Tensor
     target: Tensor
-    fixed: int
     view: Tensor
     cells: Tensor | None
+    fixed: int
+    weights: tuple[float, float] = (1.0, 1.0)
+
+    def part(self, rows: slice) -> "Example":
+        """Some of its rows."""
+        own = min(max(self.fixed - rows.start, 0), rows.stop - rows.start)
+        weights = (rows.stop - rows.start) / len(self.low), own / max(self.fixed, 1)
+        return Example(*(None if x is None else x[rows] for x in self[:8]), own, weights)
 
 
 class DiffusionStep:
@@ -42,6 +53,8 @@ class DiffusionStep:
         image_loss: of the decoded images and the labels, added for what is at temperature 0, or None.
         amp: bf16 where it is fast.
         clip: largest norm of the gradient.
+        accumulate: parts that a batch is worked through in, one after the other; the step is that of the whole batch.
+        recompute: see :func:`bundle.engines.memory.recompute_blocks`.
     """
 
     def __init__(
@@ -50,22 +63,31 @@ class DiffusionStep:
         image_loss: Callable[[Tensor, Tensor], Tensor] | None = None,
         amp: bool = True,
         clip: float = 1.0,
+        accumulate: int = 1,
+        recompute: bool = False,
     ) -> None:
-        if not 0 <= share <= 1:
-            raise ValueError(f"share {share}: between 0 and 1")
+        if not 0 <= share <= 1 or accumulate < 1:
+            raise ValueError(f"share {share}: between 0 and 1; accumulate {accumulate}: 1 or more")
         self.share, self.image_loss, self.amp, self.clip = share, image_loss, amp, clip
+        self.accumulate, self.recompute = accumulate, recompute
 
     def __call__(self, engine: SupervisedTrainer, batch: dict[str, Tensor]) -> dict:
         network = engine.network.train()
+        if self.recompute:
+            recompute_blocks(network)
         if self.share and network.prediction == "epsilon":
             raise ValueError("share must be 0 where the noise is predicted: without noise there is nothing to predict")
         example = self.draw(network, batch, engine.state.device)
         engine.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(engine, batch, example)
-        loss.backward()
+        total = 0.0
+        for rows in _parts(len(example.low), self.accumulate):
+            loss = self.loss(engine, {key: values[rows] for key, values in batch.items()}, example.part(rows))
+            loss.backward()
+            total += loss.item()
+        average_gradients(network.parameters())
         torch.nn.utils.clip_grad_norm_(network.parameters(), self.clip)
         engine.optimizer.step()
-        return {CommonKeys.LOSS: loss.item()}
+        return {CommonKeys.LOSS: total}
 
     def draw(self, network: torch.nn.Module, batch: dict[str, Tensor], device: torch.device) -> Example:
         """Times and noise for a batch, and what the network has to say of it."""
@@ -78,7 +100,7 @@ class DiffusionStep:
         noisy, target = add_noise(clean, noise, t), prediction_target(network.prediction, clean, noise, t)
         view = torch.as_tensor(batch.get("context", low)).to(low)
         cells = torch.as_tensor(batch["cells"]).to(low) if "cells" in batch else None
-        return Example(low, high, condition, noisy, t, target, fixed, view, cells)
+        return Example(low, high, condition, noisy, t, target, view, cells, fixed)
 
     def loss(self, engine: SupervisedTrainer, batch: dict[str, Tensor], example: Example) -> Tensor:
         """Loss of what the network says of an example."""
@@ -91,12 +113,19 @@ class DiffusionStep:
     def of_output(self, engine: SupervisedTrainer, example: Example, output: Tensor) -> Tensor:
         """Loss of an output, and of the images at temperature 0."""
         network, fixed = engine.network, example.fixed
-        loss = engine.loss_function(output, example.target)
+        rows, images = example.weights
+        loss = rows * engine.loss_function(output, example.target)
         if self.image_loss is not None and fixed:
             found = network.clean(example.noisy, output, example.t)[:fixed]
             image = network.decode_residual(example.low[:fixed], found, example.condition[:fixed])
-            loss = loss + self.image_loss(image, example.high[:fixed])
+            loss = loss + images * self.image_loss(image, example.high[:fixed])
         return loss
+
+
+def _parts(rows: int, count: int) -> list[slice]:
+    """Slices of ``rows`` in ``count`` parts of nearly the same size, or as many as there are rows."""
+    edges = [rows * k // min(count, rows) for k in range(min(count, rows) + 1)]
+    return [slice(a, b) for a, b in pairwise(edges)]
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ..compute import autocast
 from ..diffusion import add_noise, clean_of_step, step
+from ..distributed import average_gradients
 from ..networks.denoiser import Denoiser
 from ..networks.super_resolver import SuperResolver
 
@@ -229,6 +230,7 @@ class DistillationStep:
         loss = loss + self.beta * torch.stack(errors).mean()
         loss.backward()
         parameters = [*network.parameters(), *self.projections.parameters()]
+        average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_([p for p in parameters if p.grad is not None], self.clip)
         engine.optimizer.step()
         return loss.item()

@@ -15,8 +15,6 @@ from ..bids import check_derivatives
 from ..compute import pick_device
 from ..errors import InputError, one_line
 from ..failures import Failure, save, summary
-from ..gradients import read_coefficients
-from ..gradients import read_coefficients
 from ..io import RESULT, dicom_folder, prepare_output
 from ..networks.weights import load, read_weights
 from ..records import Record, find_records
@@ -44,12 +42,6 @@ def preflight(
         _check_output(records, output_dir, options or {})
         pick_device(device)
         read_weights(weights, check_weights)
-        coefficients = (options or {}).get("gradient_coefficients")
-        if coefficients is not None:
-            read_coefficients(coefficients)
-        coefficients = (options or {}).get("gradient_coefficients")
-        if coefficients is not None:
-            read_coefficients(coefficients)
         prepare_output(output_dir)
     except InputError as error:
         raise SystemExit(f"error: {error}") from None

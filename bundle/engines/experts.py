@@ -77,7 +77,7 @@ class MixtureStep(DiffusionStep):
             "shares": shares.detach().mean((0, 2, 3, 4)).tolist(),
             **{name: float(term.detach()) for name, term in terms.items()},
         }
-        return loss + sum(self.weights[name] * term for name, term in terms.items())
+        return loss + example.weights[0] * sum(self.weights[name] * term for name, term in terms.items())
 
     def _expert_term(self, network: torch.nn.Module, example: Example, shares: Tensor, each: Tensor) -> Tensor:
         n = example.fixed

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..compute import autocast
 from ..diffusion import start_time
+from ..distributed import average_gradients
 
 _KEYS = ("image", "label", "condition", "context", "cells")
 
@@ -40,5 +41,6 @@ class UncertaintyStep:
         log_scale = network.scale_head.volume(log_scale)
         loss = (log_scale + error * torch.exp(-log_scale)).mean()
         loss.backward()
+        average_gradients(network.parameters())
         engine.optimizer.step()
         return {CommonKeys.LOSS: loss.item()}

@@ -1,0 +1,1 @@
+"""Seconds, memory and arithmetic on the machine at hand; nothing heavy is imported here (see ``stages``)."""
