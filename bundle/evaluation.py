@@ -109,6 +109,13 @@ def make_simulated_case(path: str | Path, modality: str, protocol: str, factors:
 
     The shading of the input stays in the truth, since nothing in a single scan tells it from anatomy for sure.
     """
+    return make_person(path, modality, protocol, factors, seed)[0]
+
+
+def make_person(
+    path: str | Path, modality: str, protocol: str, factors: Sequence[int], seed: int = 0
+) -> tuple[Case, Tensor]:
+    """The case of :func:`make_simulated_case`, and the low field's image (D, H, W) before it was degraded."""
     person = zlib.crc32(Path(path).name.encode())  # every map gets a shape, tissue and scanner of its own
     random = np.random.RandomState([seed, MODALITIES.index(modality), person])
     prepared, affine = _prepared(str(path))
@@ -129,7 +136,7 @@ def make_simulated_case(path: str | Path, modality: str, protocol: str, factors:
     mask = head_mask(reference)
     normalised, span = intensity.normalise(low), data_range(reference, mask)
     case = Path(path).name, modality, protocol, tuple(factors), normalised, reference, mask, span
-    return Case(*case, CanonicalAxes.of(affine), "7T", main_group(fine)[tuple(whole)])
+    return Case(*case, CanonicalAxes.of(affine), "7T", main_group(fine)[tuple(whole)]), sharp[0]
 
 
 @lru_cache(maxsize=1)

@@ -67,6 +67,7 @@ class SuperResolutionInferer(Inferer):
         condition: Tensor | None = None,
         context: Tensor | None = None,
         cells: Tensor | None = None,
+        fields: Tensor | None = None,
     ) -> Tensor:
         """Super-resolve ``inputs``.
 
@@ -76,6 +77,7 @@ class SuperResolutionInferer(Inferer):
             condition: (B, 6), or None for what the meta data of ``inputs`` say, else the network's default.
             context: coarse view of the head (B, 1, d, h, w) that ``inputs`` is a part of; None where it is the whole.
             cells: surround of that part, see :func:`bundle.networks.context.surround`; None where it is the whole.
+            fields: (B, 3, D, H, W), guidance maps, see :data:`bundle.networks.super_resolver.FIELDS`; None: none.
 
         Returns:
             (B, 1, D, H, W), or (B, 2, D, H, W) when ``samples > 1`` or with ``uncertainty``: the mean, and the
@@ -100,7 +102,9 @@ class SuperResolutionInferer(Inferer):
             condition = condition.reshape(-1, condition.shape[-1]).expand(image.shape[0], -1)
         context = network.context(image if context is None else context.to(image))
         cells = surround(volume) if cells is None else torch.as_tensor(cells).to(volume)
-        draw = _Draw(self, network, volume, context, cells, torch.as_tensor(condition).to(image))
+        if fields is not None:
+            fields = F.pad(torch.as_tensor(fields).to(image), padding, mode="replicate")
+        draw = _Draw(self, network, volume, context, cells, torch.as_tensor(condition).to(image), fields)
         first = draw.tile
         pred, tile = with_smaller_tiles(lambda t: self._combine(draw.cut(t)), first, volume.shape[2:], 2 * self.overlap)
         pred = pred[(..., *(slice(n) for n in shape))]
@@ -200,9 +204,10 @@ class _Draw:
         context: Tensor,
         cells: Tensor,
         condition: Tensor,
+        fields: Tensor | None = None,
     ) -> None:
         self.inferer, self.network, self.context, self.condition = inferer, network, context, condition
-        self.volume, self.cells = volume, cells
+        self.volume, self.cells, self.fields = volume, cells, fields
         self.tile = inferer.tiles(tuple(volume.shape[2:]), volume.device, network.bytes_per_voxel)
 
         self.noise_shape = (volume.shape[0], 8, *(n // 2 for n in volume.shape[2:]))
@@ -234,11 +239,12 @@ class _Draw:
     def _blend(self, predict: Callable[..., Tensor], z: Tensor, t: Tensor) -> Tensor:
         """What ``predict`` says of the volume and its noisy latent, (B, n, D / 2, H / 2, W / 2), blended over tiles."""
         if self.tile is None:
-            return predict(self.volume, z, t, self.cells)
+            return predict(self.volume, z, t, self.cells, self.fields)
         total, weight = z.new_zeros(()), torch.zeros_like(z[:1, :1])
         for tile in tile_slices(tuple(self.volume.shape[2:]), self.tile, self.inferer.overlap):
             inner = tuple(slice(s.start // 2, s.stop // 2) for s in tile)
-            part = predict(self.volume[(..., *tile)], z[(..., *inner)], t, cut_surround(self.cells, tile))
+            fields = None if self.fields is None else self.fields[(..., *tile)]
+            part = predict(self.volume[(..., *tile)], z[(..., *inner)], t, cut_surround(self.cells, tile), fields)
             ramp = _ramp(part.shape[2:], self.inferer.overlap // 2).to(part)
             if not total.ndim:
                 total = part.new_zeros((*part.shape[:2], *z.shape[2:]))
@@ -246,14 +252,14 @@ class _Draw:
             weight[(..., *inner)] += ramp
         return total / weight
 
-    def _clean(self, tile: Tensor, z: Tensor, t: Tensor, cells: Tensor) -> Tensor:
+    def _clean(self, tile: Tensor, z: Tensor, t: Tensor, cells: Tensor, fields: Tensor | None) -> Tensor:
         with autocast(z.device, self.inferer.amp):
-            output = self.network.predict(tile, z, t, self.context, self.condition, cells)
+            output = self.network.predict(tile, z, t, self.context, self.condition, cells, fields)
         return self.network.clean(z, output.float(), t)
 
-    def _clean_and_scale(self, tile: Tensor, z: Tensor, t: Tensor, cells: Tensor) -> Tensor:
+    def _clean_and_scale(self, tile: Tensor, z: Tensor, t: Tensor, cells: Tensor, fields: Tensor | None) -> Tensor:
         with autocast(z.device, self.inferer.amp):
-            output, scale = self.network.predict_with_scale(tile, z, t, self.context, self.condition, cells)
+            output, scale = self.network.predict_with_scale(tile, z, t, self.context, self.condition, cells, fields)
         return torch.cat([self.network.clean(z, output.float(), t), scale.float()], dim=1)
 
 

@@ -130,3 +130,16 @@ def test_options_out_of_range_are_refused():
         _distillation(teacher, SuperResolver("small"), reuse=0)
     with pytest.raises(ValueError, match="no temperature 0"):
         _distillation(SuperResolver("small", prediction="epsilon"), SuperResolver("small"))
+
+
+def test_a_teachers_maps_are_privileged_and_a_student_without_them_learns_all_the_same():
+    torch.manual_seed(0)
+    teacher, student = small_network(guided=True), SuperResolver("small")
+    engine, update = _distillation(teacher, student, share=1.0)
+    update.enter(1)
+    batch = {**_batch(), "fields": 0.3 * torch.rand(4, 3, 16, 16, 16, generator=torch.Generator().manual_seed(1))}
+    keys = ("image", "label", "condition", "context", "cells")
+    told, untold = update.ask(*(batch[k] for k in (*keys, "fields"))), update.ask(*(batch[k] for k in keys))
+    assert not torch.allclose(told.target, untold.target, atol=1e-3)
+    losses = [update(engine, batch)["loss"] for _ in range(30)]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])

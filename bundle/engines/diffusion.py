@@ -18,6 +18,7 @@ class DiffusionStep:
     it is trained at temperature 0 (zero noise at t = 1), where the model is a regression; the others get uniform times
     and Gaussian noise. The loss, plain on what is predicted, weights t = 1 like any other time. The head that a crop
     was cut from comes as its coarse view under ``context`` (B, 1, d, h, w); without one the crop itself is the head.
+    Guidance maps come under ``fields`` (B, 3, D, H, W); networks that are not guided do without.
 
     Args:
         share: part of the batch at temperature 0; 1 makes the training a plain regression.
@@ -54,7 +55,8 @@ class DiffusionStep:
         with autocast(clean.device, self.amp):
             context = network.context(torch.as_tensor(batch.get("context", low)).to(low))
             cells = torch.as_tensor(batch["cells"]).to(low) if "cells" in batch else None
-            output = network.predict(low, noisy, t, context, condition, cells).float()
+            fields = torch.as_tensor(batch["fields"]).to(low) if "fields" in batch else None
+            output = network.predict(low, noisy, t, context, condition, cells, fields).float()
         loss = engine.loss_function(output, target)
         if self.image_loss is not None and fixed:
             found = network.clean(noisy, output, t)[:fixed]

@@ -29,8 +29,9 @@ class UncertaintyStep:
         low, high, condition, view, cells = (torch.as_tensor(batch[k]).to(engine.state.device) for k in _KEYS)
         latent = network.latent.encode(low)
         zero, t = torch.zeros_like(latent), torch.full((len(low),), start_time(network.prediction), device=low.device)
+        fields = torch.as_tensor(batch["fields"]).to(low) if "fields" in batch else None
         with torch.no_grad(), autocast(low.device, self.amp):
-            prior, maps = network.guidance(low, cells, network.context(view), condition)
+            prior, maps = network.guidance(low, cells, network.context(view), condition, fields)
             features = network.denoiser.features(zero, latent, t, condition, prior, maps)
             output = network.denoiser.exit(features)
             clean = network.clean(zero, output.float(), t)

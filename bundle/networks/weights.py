@@ -165,4 +165,9 @@ def load_super_resolver(path: str | os.PathLike) -> SuperResolver:
     parts = {part: module in modules for part, module in _MODULES.items()}
     sizes = {widths[0]: size for size, (widths, _) in SIZES.items()}
     size = sizes.get(len(state.get("denoiser.entry.bias", ())), "student")
-    return load(SuperResolver(size, latent="autoencoder" if "latent" in modules else "haar", **parts), path)
+    latent = "autoencoder" if "latent" in modules else "haar"
+    network = SuperResolver(size, latent=latent, **parts)
+    entry = state.get("denoiser.entry.weight")
+    if entry is not None and entry.ndim == 5 and entry.shape[1] > network.denoiser.entry.in_channels:
+        network = SuperResolver(size, latent=latent, guided=True, **parts)  # guidance maps are all that may join it
+    return load(network, path)
