@@ -26,15 +26,14 @@ def acquisition_of(volume: MetaTensor, path: str | Path) -> dict[str, Any]:
     """What is known of how a volume was acquired, with the keywords of DICOM: from its meta data, or from the JSON
     that BIDS and dcm2niix put beside a NIfTI; empty where there is nothing."""
     known = volume.meta.get("acquisition") if isinstance(volume, MetaTensor) else None
-    if isinstance(known, Mapping) and known:
-        return dict(known)
+    known = dict(known) if isinstance(known, Mapping) else {}
     path = Path(path)
     sidecar = path.with_name(split_name(path)[0] + ".json")
     try:
         content = json.loads(sidecar.read_text())
     except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        return known
+    return {**content, **known} if isinstance(content, dict) else known
 
 
 def image_type(acquisition: Mapping[str, Any]) -> tuple[str, ...]:

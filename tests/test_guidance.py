@@ -48,7 +48,7 @@ def test_the_acquisition_comes_from_the_meta_data_or_the_json_beside_the_file(tm
     path = scan(tmp_path, ImageType=["ORIGINAL", "ND"])
     assert acquisition_of(plain(path), path)["ImageType"] == ["ORIGINAL", "ND"]
     of_dicom = MetaTensor(torch.zeros(1, 2, 2, 2), meta={"acquisition": {"ImageType": ["DIS3D"]}})
-    assert acquisition_of(of_dicom, path) == {"ImageType": ["DIS3D"]}
+    assert acquisition_of(of_dicom, path) == {"ImageType": ["DIS3D"]}  # it goes before the JSON
     for content in ("[1]", "{", ""):
         (tmp_path / "scan_T1w.json").write_text(content)
         assert acquisition_of(plain(path), path) == {}
@@ -145,5 +145,7 @@ def test_bad_coefficients_stop_the_job_before_anything_is_made(tmp_path):
     (tmp_path / "w.pt").write_bytes(b"")
     torch.save({}, tmp_path / "w.pt")
     with pytest.raises(SystemExit, match="coil.grad, line 7: .*a term reads"):
-        preflight(str(path), str(tmp_path / "out"), str(tmp_path / "w.pt"), "cpu", str(coil))
+        preflight(
+            str(path), str(tmp_path / "out"), str(tmp_path / "w.pt"), "cpu", True, {"gradient_coefficients": str(coil)}
+        )
     assert not (tmp_path / "out").exists()
