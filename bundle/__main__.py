@@ -98,6 +98,33 @@ class Commands(StudyCommands):
         labels = [item["image"] for item in training if item.get("kind") == "label_map"]
         realism(real, labels[: int(maps)], Path(str(output_dir)))
 
+    def guidance(
+        self,
+        data: str,
+        output_dir: str,
+        networks: str,
+        section: str = "reported",
+        dataset_dir: str = ".",
+        protocol: str = "A",
+        seed: int = 0,
+    ) -> None:
+        """Compare networks on scans with strong shading and distortion, as they are, corrected first, or guided.
+
+        Args:
+            data: datalist.json.
+            output_dir: folder for results.csv and results.json.
+            networks: NAME=FILE of weights, several with commas between.
+            section: of the datalist, or several with commas between.
+            dataset_dir: folder that the datalist's paths are relative to.
+            protocol: A (1 % noise), B (3 %) or C.
+            seed: of shading, coil and noise.
+        """
+        from .job import guidance
+
+        names = ",".join(section) if isinstance(section, tuple | list) else str(section)
+        files = ",".join(networks) if isinstance(networks, tuple | list) else str(networks)
+        guidance(str(data), Path(str(output_dir)), files, names, str(dataset_dir), str(protocol), int(seed))
+
     def uncertainty(
         self,
         data: str,

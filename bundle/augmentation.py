@@ -180,7 +180,7 @@ class RandAcquired(Randomizable, MapTransform):
             views, tissue, cells = self._turn(views, tissue, cells)
             if contrast == "input":
                 views, head, cells = self._restain(views, head, cells)
-            views = views * self._shading(views.shape[2:])
+            views = self._scan(views, item, voxel)
             acquisition, factors = self._draw()
             modality = modality if contrast == "7T" or self.R.rand() < 0.8 else "other"
         low_shape = [max(4, round(n / f)) for n, f in zip(views.shape[2:], factors, strict=True)]
@@ -191,11 +191,13 @@ class RandAcquired(Randomizable, MapTransform):
         volumes = [resample(low, views.shape[2:]), views[1], tissue[0]]
         half = min(self.margin // 2, CELL)
         shift = [0 if self.fixed else int(self.R.randint(-half, half + 1)) for _ in range(3)]
+        volumes += self._maps(volumes[0], item, voxel)
         for axis, voxels in enumerate(shift, start=1):
             volumes = [volume.narrow(axis, self.margin + voxels, self.size) for volume in volumes]
-        image, label, tissue = (volume.contiguous() for volume in volumes)
+        image, label, tissue, *maps = (volume.contiguous() for volume in volumes)
         return {
             **{"image": image, "label": label, "tissue": tissue, "context": pad_view(head)},
+            **dict(zip(("fields",), maps, strict=False)),
             "cells": shift_cells(cells[0], shift),
             "condition": encode_condition(contrast, modality, true_factors),
             "level": torch.as_tensor(item.get("level", float("nan"))),
@@ -228,6 +230,14 @@ class RandAcquired(Randomizable, MapTransform):
 
     def _shading(self, shape: Sequence[int]) -> Tensor:
         return bias_field(shape, torch.from_numpy(self.R.normal(0, IMAGE["bias"][1], (3, 3, 3)).astype(np.float32)))
+
+    def _scan(self, views: Tensor, item: Mapping[Hashable, object], voxel: float) -> Tensor:
+        """What the scanner does to both views besides blurring and noise: the same shading."""
+        return views * self._shading(views.shape[2:])
+
+    def _maps(self, image: Tensor, item: Mapping[Hashable, object], voxel: float) -> list[Tensor]:
+        """Guidance maps of the interpolated image, where a subclass has some."""
+        return []
 
     def _draw(self) -> tuple[Acquisition, tuple[float, ...]]:
         """Factors (isotropic, thick-slice, or free) and acquisition."""

@@ -109,6 +109,18 @@ def make_simulated_case(
     The shading of the input stays in the truth, since nothing in a single scan tells it from anatomy for sure.
     ``alter`` may change the fine tissue classes (2D, 2H, 2W), of a spacing in mm, before they are rendered.
     """
+    return make_person(path, modality, protocol, factors, seed, alter)[0]
+
+
+def make_person(
+    path: str | Path,
+    modality: str,
+    protocol: str,
+    factors: Sequence[int],
+    seed: int = 0,
+    alter: Alter | None = None,
+) -> tuple[Case, Tensor]:
+    """The case of :func:`make_simulated_case`, and the low field's image (D, H, W) before it was degraded."""
     person = zlib.crc32(Path(path).name.encode())  # every map gets a shape, tissue and scanner of its own
     random = np.random.RandomState([seed, MODALITIES.index(modality), person])
     prepared, affine = _prepared(str(path))
@@ -132,7 +144,8 @@ def make_simulated_case(
     normalised, span = intensity.normalise(low), data_range(reference, mask)
     case = Path(path).name, modality, protocol, tuple(factors), normalised, reference, mask, span
     tissue = main_group(fine)[tuple(whole)]
-    return Case(*case, CanonicalAxes.of(affine), "7T", tissue, spacing=tuple(2 * s for s in spacing))
+    made = Case(*case, CanonicalAxes.of(affine), "7T", tissue, spacing=tuple(2 * s for s in spacing))
+    return made, sharp[0]
 
 
 def masked(reference: Tensor, name: str) -> Tensor:

@@ -58,9 +58,9 @@ def explain_tensor(image: Tensor, network: SuperResolver, condition: Tensor, **i
     draw = engine.prepare(image, network, condition, crop=False)
     z, count = draw.volume.new_zeros(draw.noise_shape), len(EXPERTS)
 
-    def predict(tile: Tensor, z: Tensor, t: Tensor, cells: Tensor) -> Tensor:
+    def predict(tile: Tensor, z: Tensor, t: Tensor, cells: Tensor, fields: Tensor | None) -> Tensor:
         with autocast(z.device, engine.amp):
-            prior, maps = network.guidance(tile, cells, draw.context, draw.condition)
+            prior, maps = network.guidance(tile, cells, draw.context, draw.condition, fields)
             latent = network.latent.encode(tile)
             shares, each = network.denoiser.parts(z, latent, t, draw.condition, prior, maps)
         clean = [network.clean(z, each[:, k].float(), t) for k in range(count)]

@@ -69,6 +69,7 @@ class SuperResolutionInferer(Inferer):
         condition: Tensor | None = None,
         context: Tensor | None = None,
         cells: Tensor | None = None,
+        fields: Tensor | None = None,
     ) -> Tensor:
         """Super-resolve ``inputs``.
 
@@ -78,6 +79,7 @@ class SuperResolutionInferer(Inferer):
             condition: (B, 6), or None for what the meta data of ``inputs`` say, else the network's default.
             context: coarse view of the head (B, 1, d, h, w) that ``inputs`` is a part of; None where it is the whole.
             cells: surround of that part, see :func:`bundle.networks.context.surround`; None where it is the whole.
+            fields: (B, 3, D, H, W), guidance maps, see :data:`bundle.networks.super_resolver.FIELDS`; None: none.
 
         Returns:
             (B, 1, D, H, W), or (B, 2, D, H, W) when ``samples > 1`` or with ``uncertainty``: the mean, and the
@@ -92,7 +94,7 @@ class SuperResolutionInferer(Inferer):
         """
         if self.uncertainty and getattr(network, "scale_head", None) is None:
             raise InputError("this network tells no uncertainty in one step; draw samples (--samples 8) instead")
-        draw = self.prepare(inputs, network, condition, context, cells)
+        draw = self.prepare(inputs, network, condition, context, cells, fields)
         first, shape = draw.tile, draw.volume.shape[2:]
         part, tile = with_smaller_tiles(lambda t: self._combine(draw.cut(t)), first, shape, 2 * self.overlap)
         pred = draw.whole(part)[(..., *(slice(n) for n in inputs.shape[2:]))]
@@ -108,6 +110,7 @@ class SuperResolutionInferer(Inferer):
         condition: Tensor | None,
         context: Tensor | None = None,
         cells: Tensor | None = None,
+        fields: Tensor | None = None,
         crop: bool = True,
     ) -> "Draw":
         """Everything that the samples of a volume share; arguments as of the call, ``crop`` leaves padding out."""
@@ -120,9 +123,11 @@ class SuperResolutionInferer(Inferer):
             condition = condition.reshape(-1, condition.shape[-1]).expand(image.shape[0], -1)
         context = network.context(image if context is None else context.to(image))
         cells = surround(volume) if cells is None else torch.as_tensor(cells).to(volume)
+        if fields is not None:
+            fields = F.pad(torch.as_tensor(fields).to(image), padding, mode="replicate")
         grid = getattr(network, "tile_step", _TILE_STEP)
         box = content_box(volume, self.overlap // 2, grid) if crop else tuple(slice(0, n) for n in volume.shape[2:])
-        return Draw(self, network, volume, context, cells, torch.as_tensor(condition).to(image), box)
+        return Draw(self, network, volume, context, cells, torch.as_tensor(condition).to(image), box, fields)
 
     def _combine(self, draw: "Draw") -> Tensor:
         """Mean and spread of the samples; computed with running sums, so N samples need the memory of two."""
@@ -216,10 +221,12 @@ class Draw:
         cells: Tensor,
         condition: Tensor,
         box: Box,
+        fields: Tensor | None = None,
     ) -> None:
         self.inferer, self.network, self.context, self.condition = inferer, network, context, condition
         self.all, self.box = volume, box
         self.volume, self.cells = volume[(..., *box)], cut_surround(cells, box)
+        self.fields = None if fields is None else fields[(..., *box)]
         self.tile = inferer.tiles(tuple(self.volume.shape[2:]), volume.device, network.bytes_per_voxel)
         self.noise_shape = (volume.shape[0], 8, *(n // 2 for n in volume.shape[2:]))  # one field for the whole volume
         self.inner = (..., *(slice(s.start // 2, s.stop // 2) for s in box))
@@ -256,7 +263,7 @@ class Draw:
     def blend(self, predict: Callable[..., Tensor], z: Tensor, t: Tensor) -> Tensor:
         """What ``predict`` says of the volume and its noisy latent, (B, n, D / 2, H / 2, W / 2), blended over tiles."""
         if self.tile is None:
-            return predict(self.volume, z, t, self.cells)
+            return predict(self.volume, z, t, self.cells, self.fields)
         total, weight = z.new_zeros(()), torch.zeros_like(z[:1, :1])
         slices = tile_slices(
             tuple(self.volume.shape[2:]),
@@ -266,7 +273,8 @@ class Draw:
         )
         for tile in slices:
             inner = tuple(slice(s.start // 2, s.stop // 2) for s in tile)
-            part = predict(self.volume[(..., *tile)], z[(..., *inner)], t, cut_surround(self.cells, tile))
+            fields = None if self.fields is None else self.fields[(..., *tile)]
+            part = predict(self.volume[(..., *tile)], z[(..., *inner)], t, cut_surround(self.cells, tile), fields)
             ramp = _ramp(part.shape[2:], self.inferer.overlap // 2).to(part)
             if not total.ndim:
                 total = part.new_zeros((*part.shape[:2], *z.shape[2:]))
@@ -274,14 +282,14 @@ class Draw:
             weight[(..., *inner)] += ramp
         return total / weight
 
-    def _clean(self, tile: Tensor, z: Tensor, t: Tensor, cells: Tensor) -> Tensor:
+    def _clean(self, tile: Tensor, z: Tensor, t: Tensor, cells: Tensor, fields: Tensor | None) -> Tensor:
         with autocast(z.device, self.inferer.amp):
-            output = self.network.predict(tile, z, t, self.context, self.condition, cells)
+            output = self.network.predict(tile, z, t, self.context, self.condition, cells, fields)
         return self.network.clean(z, output.float(), t)
 
-    def _clean_and_scale(self, tile: Tensor, z: Tensor, t: Tensor, cells: Tensor) -> Tensor:
+    def _clean_and_scale(self, tile: Tensor, z: Tensor, t: Tensor, cells: Tensor, fields: Tensor | None) -> Tensor:
         with autocast(z.device, self.inferer.amp):
-            output, scale = self.network.predict_with_scale(tile, z, t, self.context, self.condition, cells)
+            output, scale = self.network.predict_with_scale(tile, z, t, self.context, self.condition, cells, fields)
         return torch.cat([self.network.clean(z, output.float(), t), scale.float()], dim=1)
 
 

@@ -192,6 +192,19 @@ def _gallery() -> "Gallery":  # noqa: F821  (matplotlib is loaded only where it 
     return Gallery()
 
 
+def guidance(
+    data: str, output_dir: Path, networks: str, section: str, dataset_dir: str, protocol: str, seed: int
+) -> None:
+    """Write and print the table of :mod:`bundle.guided_evaluation`."""
+    from .guided_evaluation import evaluate_guidance
+
+    if protocol not in PROTOCOLS:
+        raise InputError(f"--protocol {protocol!r}: allowed are {', '.join(PROTOCOLS)}")
+    found = {name: load_super_resolver(weights) for name, weights in parse_networks(networks)}
+    items = [item for name in section.split(",") for item in read_datalist(data, name, dataset_dir)]
+    print(evaluate_guidance(items, found, protocol, prepare_output(output_dir), seed))
+
+
 def parse_networks(text: str | None) -> list[tuple[str, str]]:
     """Names and files of ``NAME=FILE,NAME=FILE``.
 

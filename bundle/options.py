@@ -171,6 +171,16 @@ OPTIONS: dict[str, Option] = {
         None, _text, "folder that the paths of a datalist are relative to and may not leave; default: the list's own"
     ),
     "dicom": Option(False, read_boolean, "write the result as a DICOM series too; for DICOM inputs"),
+    "bias_correction": Option(
+        False, read_boolean, "divide the volume by its shading first, as N4 estimates it; the result has none then"
+    ),
+    "gradient_coefficients": Option(
+        None,
+        _text,
+        "file of the gradient coil's coefficients (Siemens .grad), to undo its distortion; not done where ImageType "
+        "says DIS2D or DIS3D",
+    ),
+    "force_unwarp": Option(False, read_boolean, "undo the distortion whatever ImageType says"),
     "overwrite": Option(False, read_boolean, "make results again that are there already"),
     "on_error": Option("continue", _choice("continue", "stop"), "what a refused volume does to the rest of a folder"),
     "workers": Option(
@@ -218,6 +228,8 @@ def parse_options(**given: Any) -> dict[str, Any]:
         raise InputError(
             f"--steps {options['steps']}: one step gives the mean whatever the noise; samples need 2 or more"
         )
+    if options["force_unwarp"] and options["gradient_coefficients"] is None:
+        raise InputError("--force_unwarp true: there is nothing to unwarp with; name --gradient_coefficients FILE too")
     if options["temperature"] == 0 and options["steps"] > 1:
         raise InputError(
             f"--steps {options['steps']} --temperature 0: temperature 0 is one step; raise the temperature"

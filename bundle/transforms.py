@@ -283,6 +283,7 @@ class SaveResultd(MapTransform):
             warnings.append(f"memory ran out; done again in tiles of {int(told[TILE])} voxels")
         if self.options.get("contrast", contrast) != contrast:
             warnings.append(f"contrast 7T is there for {' and '.join(PAIRED)} only; the input's was kept")
+        warnings += item.get("scan_notes", "").splitlines()
         return {
             "Description": DESCRIPTIONS[contrast] + "; research use only, not for diagnosis",
             "GeneratedBy": {

@@ -84,3 +84,22 @@ def run_config(*names, kind="inference", **overrides):
     workflow.run()
     workflow.finalize()
     return workflow
+
+
+def coil_file(folder):
+    """A made-up coil in Siemens' format: some 4 mm of distortion where a head ends."""
+    path = Path(folder) / "coil.grad"
+    path.write_text(
+        "# made-up coil\n"
+        "0.25 m = R0, lnorm = 4? A(1,0) = B(1,1) = A(1,1) = 0;\n"
+        "0 = CoSyMode,\n"
+        "\n"
+        "\n"
+        "NO. TYPE            SPECTRUM                     AXIS\n"
+        "  1  A( 3, 0)           -0.2400                     z\n"
+        "  2  A( 5, 0)            0.0100                     z\n"
+        "101  A( 3, 1)           -0.0300                     x\n"
+        "201  B( 3, 1)           -0.1500                     y\n"
+        "202  B( 5, 3)            1.5e-3                     y\n"
+    )
+    return path

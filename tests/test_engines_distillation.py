@@ -144,3 +144,16 @@ def test_a_mixture_of_experts_can_be_the_teacher():
     assert sum(losses[-3:]) < 0.85 * sum(losses[:3])
     lesson = update.ask(*(batch[k] for k in ("image", "label", "condition", "context", "cells")))
     assert [f.shape[1] for f in lesson.features] == [64, 32, 16]
+
+
+def test_a_teachers_maps_are_privileged_and_a_student_without_them_learns_all_the_same():
+    torch.manual_seed(0)
+    teacher, student = small_network(guided=True), SuperResolver("small")
+    engine, update = _distillation(teacher, student, share=1.0)
+    update.enter(1)
+    batch = {**_batch(), "fields": 0.3 * torch.rand(4, 3, 16, 16, 16, generator=torch.Generator().manual_seed(1))}
+    keys = ("image", "label", "condition", "context", "cells")
+    told, untold = update.ask(*(batch[k] for k in (*keys, "fields"))), update.ask(*(batch[k] for k in keys))
+    assert not torch.allclose(told.target, untold.target, atol=1e-3)
+    losses = [update(engine, batch)["loss"] for _ in range(30)]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])

@@ -142,3 +142,12 @@ def test_the_condition_may_come_with_the_meta_data():
     assert torch.allclose(found.as_tensor(), wanted, atol=1e-6)
     assert not torch.allclose(inferer(low, network), wanted, atol=1e-4)
     assert torch.allclose(inferer(MetaTensor(low), network).as_tensor(), inferer(low, network), atol=1e-6)
+
+
+def test_guidance_maps_are_cut_with_their_tiles():
+    network = small_network(guided=True)
+    image, fields = torch.rand(1, 1, 72, 40, 44), 0.3 * torch.rand(1, 3, 72, 40, 44)
+    whole = SuperResolutionInferer(amp=False)(image, network, fields=fields)
+    tiled = SuperResolutionInferer(amp=False, tile=64, overlap=48)(image, network, fields=fields)
+    assert not torch.allclose(whole, SuperResolutionInferer(amp=False)(image, network), atol=1e-2)
+    assert float((whole - tiled).abs().mean()) < 0.01 * float(whole.std())

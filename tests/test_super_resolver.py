@@ -55,8 +55,8 @@ def test_scripted_methods_for_tiles_work():
     context = network.context(tile)
     assert context.shape == (1, 0)
     with torch.no_grad():
-        one, four = (network.sample(tile, context, noise, condition, n, None) for n in (1, 4))
-        log_scale = network.predict_with_scale(tile, noise, torch.ones(1), context, condition, None)[1]
+        one, four = (network.sample(tile, context, noise, condition, n, None, None) for n in (1, 4))
+        log_scale = network.predict_with_scale(tile, noise, torch.ones(1), context, condition, None, None)[1]
         same = plain.predict_with_scale(tile, noise, torch.ones(1), context, condition)[1]
     assert one.shape == tile.shape and not torch.allclose(one, four)
     assert torch.allclose(log_scale, same, atol=1e-5)
@@ -107,5 +107,32 @@ def test_other_predictions_sample_too(prediction):
         result = network.sample(tile, network.context(tile), noise, network.default_condition[None], 3, None)
         assert torch.isfinite(result).all() and not torch.allclose(result, tile)
         scripted = torch.jit.script(network)
-        again = scripted.sample(tile, network.context(tile), noise, network.default_condition[None], 3, None)
+        again = scripted.sample(tile, network.context(tile), noise, network.default_condition[None], 3, None, None)
         assert torch.allclose(result, again, atol=1e-5)
+
+
+def test_guidance_maps_join_where_the_prior_joins_and_none_are_zeros():
+    network = small_network(guided=True, modulation=True)
+    assert network.denoiser.entry.in_channels == 16 + 8 + 2
+    assert SuperResolver("small", modulation=True).denoiser.entry.in_channels == 16  # what is not guided pays nothing
+    tile, noise, condition = torch.rand(1, 1, 16, 16, 16), torch.zeros(1, 8, 8, 8, 8), network.default_condition[None]
+    fields, context = 0.2 * torch.randn(1, 3, 16, 16, 16), network.context(tile)
+    with torch.no_grad():
+        told = (None, torch.zeros_like(fields), fields)
+        none, zeros, guided = (network.sample(tile, context, noise, condition, 1, None, f) for f in told)
+        scripted = torch.jit.script(network)
+        again = scripted.sample(tile, context, noise, condition, 1, None, fields)
+        assert torch.allclose(scripted(tile), network(tile), atol=1e-5)
+    assert torch.equal(none, zeros) and not torch.allclose(none, guided, atol=1e-3)
+    assert torch.allclose(again, guided, atol=1e-5)
+
+
+def test_guidance_maps_are_dropped_now_and_then_in_training_only():
+    network = small_network(guided=True, guidance_dropout=0.5)
+    tile, fields = torch.rand(32, 1, 8, 8, 8), torch.ones(32, 3, 8, 8, 8)
+    condition = network.default_condition[None].expand(32, -1)
+    maps = network.guidance(tile, None, network.context(tile), condition, fields)[0]
+    assert maps.shape == (32, 10, 4, 4, 4) and bool(maps.flatten(1).any(1).all())
+    network.train()
+    kept = network.guidance(tile, None, network.context(tile), condition, fields)[0].flatten(1).any(1)
+    assert 4 < int(kept.sum()) < 28

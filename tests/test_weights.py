@@ -36,14 +36,22 @@ def test_weights_are_loaded_strictly(tmp_path):
     assert start_from(network := SuperResolver("small"), None) is network
 
 
-@pytest.mark.parametrize(
-    "parts", [{}, {"prior": True, "modulation": True}, {"uncertainty": True}, {"experts": True}], ids=str
-)
+PARTS = [
+    {},
+    {"prior": True, "modulation": True},
+    {"uncertainty": True},
+    {"experts": True},
+    {"guided": True, "modulation": True},
+]
+
+
+@pytest.mark.parametrize("parts", PARTS, ids=str)
 def test_weights_tell_what_they_are_of(parts, tmp_path):
     network = small_network(**parts)
     torch.save(network.state_dict(), tmp_path / "model.pt")
     loaded = load_super_resolver(tmp_path / "model.pt")
     assert [k for k, _ in loaded.named_children()] == [k for k, _ in network.named_children()]
+    assert loaded.guided == network.guided
     with torch.no_grad():
         assert torch.equal(loaded(IMAGE), network(IMAGE))
 
@@ -114,3 +122,13 @@ def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path, monkeypat
         with pytest.raises(InputError, match="these are not weights"):
             read_weights(name)
     assert not (tmp_path / "bomb").exists()
+
+
+def test_a_guided_network_begins_as_the_one_without_maps():
+    small = small_network()
+    guided = grow(small_network(seed=1, guided=True), small.state_dict())
+    tile, noise = IMAGE, torch.zeros(1, 8, 8, 12, 8)
+    fields, condition = torch.randn(1, 3, *IMAGE.shape[2:]), guided.default_condition[None]
+    with torch.no_grad():
+        result = guided.sample(tile, guided.context(tile), noise, condition, 1, None, fields)
+    assert torch.allclose(result, small(IMAGE), atol=1e-5)

@@ -18,7 +18,8 @@ from .memory import recompute_blocks
 class Example(NamedTuple):
     """A batch as the network is shown it, and its target; the first ``fixed`` rows are at temperature 0.
 
-    ``low`` and ``high`` are (B, 1, D, H, W), ``noisy`` and ``target`` latents, ``view`` and ``cells`` of the heads.
+    ``low`` and ``high`` are (B, 1, D, H, W), ``noisy`` and ``target`` latents, ``view`` and ``cells`` of the heads,
+    ``fields`` guidance maps.
     ``weights`` say what part of a batch its rows are, and what part of those at temperature 0.
     """
 
@@ -30,6 +31,7 @@ class Example(NamedTuple):
     target: Tensor
     view: Tensor
     cells: Tensor | None
+    fields: Tensor | None
     fixed: int
     weights: tuple[float, float] = (1.0, 1.0)
 
@@ -37,7 +39,7 @@ class Example(NamedTuple):
         """Some of its rows."""
         own = min(max(self.fixed - rows.start, 0), rows.stop - rows.start)
         weights = (rows.stop - rows.start) / len(self.low), own / max(self.fixed, 1)
-        return Example(*(None if x is None else x[rows] for x in self[:8]), own, weights)
+        return Example(*(None if x is None else x[rows] for x in self[:9]), own, weights)
 
 
 class DiffusionStep:
@@ -47,6 +49,7 @@ class DiffusionStep:
     it is trained at temperature 0 (zero noise at t = 1), where the model is a regression; the others get uniform times
     and Gaussian noise. The loss, plain on what is predicted, weights t = 1 like any other time. The head that a crop
     was cut from comes as its coarse view under ``context`` (B, 1, d, h, w); without one the crop itself is the head.
+    Guidance maps come under ``fields`` (B, 3, D, H, W); networks that are not guided do without.
 
     Args:
         share: part of the batch at temperature 0; 1 makes the training a plain regression.
@@ -100,14 +103,15 @@ class DiffusionStep:
         noisy, target = add_noise(clean, noise, t), prediction_target(network.prediction, clean, noise, t)
         view = torch.as_tensor(batch.get("context", low)).to(low)
         cells = torch.as_tensor(batch["cells"]).to(low) if "cells" in batch else None
-        return Example(low, high, condition, noisy, t, target, view, cells, fixed)
+        fields = torch.as_tensor(batch["fields"]).to(low) if "fields" in batch else None
+        return Example(low, high, condition, noisy, t, target, view, cells, fields, fixed)
 
     def loss(self, engine: SupervisedTrainer, batch: dict[str, Tensor], example: Example) -> Tensor:
         """Loss of what the network says of an example."""
-        network, low = engine.network, example.low
+        network, low, head = engine.network, example.low, (example.cells, example.fields)
         with autocast(low.device, self.amp):
             context = network.context(example.view)
-            output = network.predict(low, example.noisy, example.t, context, example.condition, example.cells).float()
+            output = network.predict(low, example.noisy, example.t, context, example.condition, *head).float()
         return self.of_output(engine, example, output)
 
     def of_output(self, engine: SupervisedTrainer, example: Example, output: Tensor) -> Tensor:

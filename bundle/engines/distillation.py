@@ -81,7 +81,8 @@ class Lesson(NamedTuple):
     """A batch for the student, its input, times, condition and what of the head it sees; what the teacher says of it.
 
     ``noisy`` and ``target`` are normalised latents (B, 8, ...), ``clean`` that of the truth, ``features`` one tensor
-    per scale.
+    per scale, ``fields`` guidance maps, for what is guided: where the teacher is and the student is not they are
+    privileged information (Vapnik and Vashist, Neural Networks 2009).
     """
 
     low: Tensor
@@ -93,6 +94,7 @@ class Lesson(NamedTuple):
     clean: Tensor
     target: Tensor
     features: list[Tensor]
+    fields: Tensor | None = None
 
 
 class DistillationStep:
@@ -154,14 +156,23 @@ class DistillationStep:
         self.past.clear()
 
     def __call__(self, engine: SupervisedTrainer, batch: dict[str, Tensor]) -> dict:
-        lesson = self.ask(*(torch.as_tensor(batch[k]).to(engine.state.device) for k in _KEYS))
+        keys = [*_KEYS, *(["fields"] if "fields" in batch else [])]
+        lesson = self.ask(*(torch.as_tensor(batch[k]).to(engine.state.device) for k in keys))
         losses = [self._learn(engine, lesson)]
         self.past.append(lesson)
         losses += [self._learn(engine, random.choice(self.past)) for _ in range(self.reuse - 1)]
         return {CommonKeys.LOSS: sum(losses) / len(losses)}
 
     @torch.no_grad()
-    def ask(self, low: Tensor, high: Tensor, condition: Tensor, view: Tensor, cells: Tensor) -> Lesson:
+    def ask(
+        self,
+        low: Tensor,
+        high: Tensor,
+        condition: Tensor,
+        view: Tensor,
+        cells: Tensor,
+        fields: Tensor | None = None,
+    ) -> Lesson:
         """What the teacher says of a batch at random times of the student's grid.
 
         Args:
@@ -169,6 +180,7 @@ class DistillationStep:
             condition: (B, 6).
             view: coarse view of the heads.
             cells: surround of the tiles.
+            fields: guidance maps, or None.
         """
         clean, latent = self.teacher.encode_residual(low, high, condition), self.teacher.latent.encode(low)
         steps = self.stage.steps
@@ -178,7 +190,7 @@ class DistillationStep:
         t[:fixed], noise[:fixed] = 1.0, 0.0
         noisy = add_noise(clean, noise, t)
         with autocast(low.device, self.amp):
-            guidance = self.teacher.guidance(low, cells, self.teacher.context(view), condition)
+            guidance = self.teacher.guidance(low, cells, self.teacher.context(view), condition, fields)
             with tapped(self.teacher.denoiser) as features:
                 target = self._clean(latent, noisy, t, condition, guidance)
             rows = torch.arange(len(low), device=low.device) >= fixed
@@ -186,7 +198,7 @@ class DistillationStep:
                 target[rows] = self._walk(latent, noisy, t, condition, guidance, target, rows)
         weaker = self.stage.strength
         shown = add_noise(weaker * clean, noise, t)
-        return Lesson(low, shown, t, condition, view, cells, weaker * clean, weaker * target, features)
+        return Lesson(low, shown, t, condition, view, cells, weaker * clean, weaker * target, features, fields)
 
     def _clean(self, latent: Tensor, noisy: Tensor, t: Tensor, condition: Tensor, guidance: tuple) -> Tensor:
         output = self.teacher.denoiser(noisy, latent, t, condition, *guidance).float()
@@ -222,7 +234,8 @@ class DistillationStep:
         engine.optimizer.zero_grad(set_to_none=True)
         low, noisy, t, condition = lesson.low, lesson.noisy, lesson.t, lesson.condition
         with autocast(low.device, self.amp), tapped(network.denoiser) as features:
-            output = network.predict(low, noisy, t, network.context(lesson.context), condition, lesson.cells).float()
+            told = network.context(lesson.context), condition, lesson.cells, lesson.fields
+            output = network.predict(low, noisy, t, *told).float()
             projected = [p(f) for p, f in zip(self.projections, features, strict=True)]
         clean = network.clean(noisy, output, t)
         loss = self.alpha * F.l1_loss(clean, lesson.target) + self.truth * F.mse_loss(clean, lesson.clean)

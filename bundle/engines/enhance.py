@@ -15,6 +15,7 @@ from ..bids import check_derivatives
 from ..compute import pick_device
 from ..errors import InputError, one_line
 from ..failures import Failure, save, summary
+from ..gradients import read_coefficients
 from ..io import RESULT, dicom_folder, prepare_output
 from ..networks.weights import load, read_weights
 from ..records import Record, find_records
@@ -32,7 +33,7 @@ def preflight(
 
     Raises:
         SystemExit: no input, two inputs with one result, no weights, no such device, an output folder that cannot be
-            written.
+            written, bad coefficients.
     """
     try:
         if source is None:
@@ -42,6 +43,9 @@ def preflight(
         _check_output(records, output_dir, options or {})
         pick_device(device)
         read_weights(weights, check_weights)
+        coefficients = (options or {}).get("gradient_coefficients")
+        if coefficients is not None:
+            read_coefficients(coefficients)
         prepare_output(output_dir)
     except InputError as error:
         raise SystemExit(f"error: {error}") from None

@@ -58,7 +58,8 @@ class MixtureStep(DiffusionStep):
         network = engine.network
         low, noisy, t, condition = example.low, example.noisy, example.t, example.condition
         with autocast(low.device, self.amp):
-            prior, maps = network.guidance(low, example.cells, network.context(example.view), condition)
+            context = network.context(example.view)
+            prior, maps = network.guidance(low, example.cells, context, condition, example.fields)
             latent = network.latent.encode(low)
             shares, each = network.denoiser.parts(noisy, latent, t, condition, prior, maps)
         each = each.float()

@@ -30,8 +30,9 @@ class UncertaintyStep:
         low, high, condition, view, cells = (torch.as_tensor(batch[k]).to(engine.state.device) for k in _KEYS)
         latent = network.latent.encode(low)
         zero, t = torch.zeros_like(latent), torch.full((len(low),), start_time(network.prediction), device=low.device)
+        fields = torch.as_tensor(batch["fields"]).to(low) if "fields" in batch else None
         with torch.no_grad(), autocast(low.device, self.amp):
-            prior, maps = network.guidance(low, cells, network.context(view), condition)
+            prior, maps = network.guidance(low, cells, network.context(view), condition, fields)
             output, features = network.denoiser.both(zero, latent, t, condition, prior, maps)
             clean = network.clean(zero, output.float(), t)
             error = (network.decode_residual(low, clean, condition) - high).abs()

@@ -19,6 +19,7 @@ from .scale import ScaleHead
 CONTRASTS = ("input", "7T")
 MODALITIES = ("other", "T1w", "T2w")
 PREDICTIONS = ("v", "epsilon", "sample")
+FIELDS = ("correction", "log_bias", "log_jacobian")  # guidance maps, see :mod:`bundle.guidance`; all 0: none
 CONDITION_SIZE = 6  # 7 T?, T1w?, T2w?, log2 of the three factors
 
 # widths per scale and residual blocks per scale
@@ -62,6 +63,8 @@ class SuperResolver(nn.Module):
         latent: ``haar``, or ``autoencoder``: learned, trained by itself and frozen here.
         experts: whether a mixture of experts stands in the denoiser's place.
         routing: threshold of their sparse routing, see :class:`bundle.networks.experts.MixtureDenoiser`.
+        guided: whether the denoiser sees guidance maps, :data:`FIELDS`, where it would see the prior.
+        guidance_dropout: share of training examples that see no guidance maps.
     """
 
     def __init__(
@@ -76,6 +79,8 @@ class SuperResolver(nn.Module):
         uncertainty: bool = False,
         experts: bool = False,
         routing: float = 0.0,
+        guided: bool = False,
+        guidance_dropout: float = 0.15,
     ) -> None:
         super().__init__()
         if size not in SIZES or prediction not in PREDICTIONS:
@@ -83,7 +88,7 @@ class SuperResolver(nn.Module):
         widths, blocks = SIZES[size]
         self.latent = LATENTS[latent]().requires_grad_(False)
         channels = self.latent.channels
-        prior_channels = channels + len(TISSUES) if prior else 0
+        prior_channels = (channels + len(TISSUES) if prior else 0) + (channels + len(FIELDS) - 1 if guided else 0)
         parts = (channels, widths, blocks, prior_channels, CONDITION_SIZE)
         self.denoiser = MixtureDenoiser(*parts, threshold=routing) if experts else Denoiser(*parts)
         self.anatomy = AnatomyExtractor().requires_grad_(False) if prior else None
@@ -91,6 +96,7 @@ class SuperResolver(nn.Module):
         self.scale_head = ScaleHead(widths[0], channels, len(CONTRASTS), len(MODALITIES)) if uncertainty else None
         self.split = 0 if self.anatomy is None else self.anatomy.context_size  # where the context's two vectors meet
         self.prior_dropout, self.prediction = prior_dropout, prediction
+        self.guided, self.guidance_dropout, self.field_count = guided, guidance_dropout, len(FIELDS)
         self.multiple = self.latent.factor * 2 ** (len(widths) - 1)  # sides of a tile are multiples of this
         self.tile_step = self.latent.factor * TOKEN * WINDOW if experts else 8  # corners of tiles are multiples of this
         # activations, measured on the student with a margin of 1.5; the prior's probabilities are at full resolution
@@ -143,21 +149,33 @@ class SuperResolver(nn.Module):
 
     @torch.jit.export
     def guidance(
-        self, tile: Tensor, cells: Tensor | None, context: Tensor, condition: Tensor
+        self, tile: Tensor, cells: Tensor | None, context: Tensor, condition: Tensor, fields: Tensor | None = None
     ) -> tuple[Tensor | None, list[Tensor] | None]:
         """Prior (B, n, d, h, w), at the latent's size, and modulation maps of a tile: the same for every step."""
-        prior: Tensor | None = None
+        parts: list[Tensor] = []
         maps: list[Tensor] | None = None
         if self.anatomy is not None:
             cells = surround(tile) if cells is None else cells
             template, tissue = self.anatomy(tile, cells, context[:, : self.split], condition)
             prior = torch.cat([self.latent.encode(template.to(tile.dtype)), F.avg_pool3d(tissue, 2).to(tile.dtype)], 1)
-            if self.training:
-                keep = torch.rand(prior.shape[0], 1, 1, 1, 1, device=prior.device) >= self.prior_dropout
-                prior = prior * keep
+            parts.append(self._drop(prior, self.prior_dropout))
+        if self.guided:
+            parts.append(self._drop(self._encode_fields(tile, fields), self.guidance_dropout))
         if self.modulator is not None:
             maps = self.modulator(self.latent.encode(tile), context[:, self.split :], condition)
-        return prior, maps
+        return torch.cat(parts, 1) if len(parts) > 0 else None, maps
+
+    def _drop(self, maps: Tensor, share: float) -> Tensor:
+        """In training, the maps of a share of the examples set to zero."""
+        if not self.training:
+            return maps
+        return maps * (torch.rand(maps.shape[0], 1, 1, 1, 1, device=maps.device) >= share)
+
+    def _encode_fields(self, tile: Tensor, fields: Tensor | None) -> Tensor:
+        """Guidance maps (B, 3, D, H, W) at the latent's size: the correction as a latent, the smooth ones averaged."""
+        if fields is None:
+            fields = torch.zeros_like(tile).repeat(1, self.field_count, 1, 1, 1)
+        return torch.cat([self.latent.encode(fields[:, :1]), F.avg_pool3d(fields[:, 1:], 2)], 1)
 
     @torch.jit.export
     def predict(
@@ -168,9 +186,10 @@ class SuperResolver(nn.Module):
         context: Tensor,
         condition: Tensor,
         cells: Tensor | None = None,
+        fields: Tensor | None = None,
     ) -> Tensor:
         """What the denoiser says of a tile and its noisy latent, (B, 8, D/2, H/2, W/2); see :meth:`sample`."""
-        prior, maps = self.guidance(tile, cells, context, condition)
+        prior, maps = self.guidance(tile, cells, context, condition, fields)
         return self.denoiser(noisy, self.latent.encode(tile), t, condition, prior, maps)
 
     @torch.jit.export
@@ -182,9 +201,10 @@ class SuperResolver(nn.Module):
         context: Tensor,
         condition: Tensor,
         cells: Tensor | None = None,
+        fields: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """What :meth:`predict` says, and the log-scale of the error, see :class:`bundle.networks.scale.ScaleHead`."""
-        prior, maps = self.guidance(tile, cells, context, condition)
+        prior, maps = self.guidance(tile, cells, context, condition, fields)
         low = self.latent.encode(tile)
         output, features = self.denoiser.both(noisy, low, t, condition, prior, maps)
         return output, torch.zeros_like(noisy) if self.scale_head is None else self.scale_head(features, low, output)
@@ -210,6 +230,7 @@ class SuperResolver(nn.Module):
         condition: Tensor,
         steps: int,
         cells: Tensor | None = None,
+        fields: Tensor | None = None,
     ) -> Tensor:
         """Super-resolve a tile in ``steps`` denoising steps from ``noise`` at t = 1 (zero noise: the mean).
 
@@ -220,10 +241,12 @@ class SuperResolver(nn.Module):
             condition: (B, 6).
             steps: 1 or more.
             cells: the tile's part of :func:`bundle.networks.context.surround`; None where the tile is the whole.
+            fields: (B, 3, D, H, W), guidance maps of the tile, see :data:`FIELDS`; None: none. Networks that are not
+                guided do without them.
         """
         times = sampling_times(steps, start_time(self.prediction))
         latent = self.latent.encode(tile)
-        prior, maps = self.guidance(tile, cells, context, condition)
+        prior, maps = self.guidance(tile, cells, context, condition, fields)
         z = noise
         for i in range(steps):
             t = torch.full([tile.shape[0]], times[i], device=tile.device)
@@ -243,4 +266,4 @@ class SuperResolver(nn.Module):
         tile = F.pad(image, padding, mode="replicate")
         condition = self.default_condition[None].expand(image.shape[0], -1)
         noise = torch.zeros_like(self.latent.encode(tile))
-        return self.sample(tile, self.context(tile), noise, condition, 1, None)[:, :, :d, :h, :w]
+        return self.sample(tile, self.context(tile), noise, condition, 1, None, None)[:, :, :d, :h, :w]

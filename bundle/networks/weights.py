@@ -164,7 +164,12 @@ def load_super_resolver(path: str | os.PathLike) -> SuperResolver:
     modules = {name.split(".")[0] for name in state}
     parts = {part: module in modules for part, module in _MODULES.items()}
     parts["experts"] = any(name.startswith("denoiser.experts") for name in state)
+    parts["latent"] = "autoencoder" if "latent" in modules else "haar"
     sizes = {(widths[0], widths[-1]): size for size, (widths, _) in SIZES.items()}
     ends = tuple(len(state.get(f"denoiser.{name}.bias", ())) for name in ("entry", "down.1"))
     size = sizes.get(ends, "student")
-    return load(SuperResolver(size, latent="autoencoder" if "latent" in modules else "haar", **parts), path)
+    network = SuperResolver(size, **parts)
+    entry = state.get("denoiser.entry.weight")
+    if entry is not None and entry.ndim == 5 and entry.shape[1] > network.denoiser.entry.in_channels:
+        network = SuperResolver(size, guided=True, **parts)  # guidance maps are all that may join it
+    return load(network, path)
