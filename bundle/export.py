@@ -24,7 +24,7 @@ class TilePredictor(nn.Module):
     """What a tile costs: the U-Net with its modulation and the head of the uncertainty, tensors in and out.
 
     Args:
-        network: without anatomy prior.
+        network: without anatomy prior and guidance maps.
 
     Raises:
         InputError: with one.
@@ -32,15 +32,16 @@ class TilePredictor(nn.Module):
 
     def __init__(self, network: SuperResolver) -> None:
         super().__init__()
-        if network.anatomy is not None:
-            raise InputError("a network with the anatomy prior has no ONNX form yet; use its TorchScript (model.ts)")
+        if network.anatomy is not None or network.guided:
+            reason = "a network with the anatomy prior or guidance maps has no ONNX form yet"
+            raise InputError(f"{reason}; use its TorchScript (model.ts)")
         self.network = network
 
     def forward(
         self, tile: Tensor, noisy: Tensor, t: Tensor, context: Tensor, condition: Tensor
     ) -> tuple[Tensor, Tensor]:
         """See :meth:`bundle.networks.super_resolver.SuperResolver.predict_with_scale`."""
-        return self.network.predict_with_scale(tile, noisy, t, context, condition, None)
+        return self.network.predict_with_scale(tile, noisy, t, context, condition, None, None)
 
 
 def export(folder: Path, model: str | None = None) -> list[Path]:
@@ -56,7 +57,7 @@ def export(folder: Path, model: str | None = None) -> list[Path]:
     network, weights = load_model(model)
     stem = "model" if model is None else f"model_{model}"
     written = [write_script(network, weights, folder / f"{stem}.ts")]
-    if network.anatomy is None:
+    if network.anatomy is None and not network.guided:
         written.append(write_onnx(network, weights, folder / f"{stem}.onnx"))
     return written
 

@@ -73,8 +73,9 @@ class OnnxNetwork(nn.Module):
         context: Tensor,
         condition: Tensor,
         cells: Tensor | None = None,
+        fields: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """As of the SuperResolver; the cells, which only the prior looks at, are not needed."""
+        """As of the SuperResolver; cells and fields, which only prior and guidance look at, are not needed."""
         rows = []
         for row in range(len(tile)):  # the file is for batches of one
             values = (x[row : row + 1].float().cpu().contiguous().numpy() for x in (tile, noisy, t, context, condition))

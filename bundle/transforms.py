@@ -223,7 +223,8 @@ class SaveResultd(MapTransform):
             pred = item[key].cpu()
             affine, codes = pred.affine.numpy(), tuple(int(c) for c in item["source"].meta["form_codes"])
             target = self.result(item, RESULT)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.parent != self.folder:
+                target.parent.mkdir(parents=True, exist_ok=True)
             with together():
                 sidecar = self._write(target, item, pred, affine, codes)
             for warning in sidecar["Warnings"]:

@@ -11,7 +11,7 @@ from bundle.job import enhance
 
 COMMANDS = ("enhance", "demo", "simulate", "realism", "evaluate", "uncertainty", "anatomy", "benchmark")
 BUILTIN = {"eval", "exec", "compile", "__import__"}
-FORBIDDEN = {"system", "popen", "getoutput", "getstatusoutput", "execv", "execve", "spawnv"}
+FORBIDDEN = {"system", "popen", "getoutput", "getstatusoutput"}  # a shell; programs of their own get lists of words
 PICKLING = {"load", "loads", "dump", "dumps", "Unpickler", "Pickler"}
 
 

@@ -130,7 +130,8 @@ def test_odd_names_work_and_messages_stay_one_line(tmp_path, capfd):
         enhance(str(source), str(tmp_path / "out\nput"))
     message = str(ended.value)
     lines = message.split("\n")
-    assert "bad\\n\\x1b.nii: the file is empty" in lines[0] and lines[1:] == ["1 of 10 volumes were refused"]
+    assert lines[0] == "error: 1 of 10 volumes were refused" and lines[1].endswith("bad\\n\\x1b.nii  the file is empty")
+    assert len(lines) == 3 and lines[2].startswith("This table: ")
     results = {p.name for p in (tmp_path / "out\nput").glob("*.nii.gz")}
     assert {f"{name}_desc-superres.nii.gz" for name in NAMES} <= results and len(results) == 9
     printed = "".join(capfd.readouterr())

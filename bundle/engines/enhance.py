@@ -217,4 +217,4 @@ class Enhancer(SupervisedEvaluator):
             sys.stdout.flush()
             undone = len(items) - len(self.results) - len(self.failures)
             words = summary(self.failures, len(items), undone)
-            raise SystemExit(words + (f"\nThis table: {table}" if table else ""))
+            raise SystemExit(words + (f"\nThis table: {one_line(str(table))}" if table else ""))
