@@ -115,7 +115,7 @@ class CorrectScand(MapTransform):
                 field = self.coil.on(grid)
                 notes += _outside(field, self.coil)
                 plain = plain if self.guide else apply_field(plain, field)
-            item[key] = MetaTensor(plain, affine=volume.affine, meta=volume.meta)
+            item[key] = MetaTensor(plain, meta=volume.meta)
             item["unwarp"], item["scan_notes"] = torch.tensor(int(unwarp)), "\n".join(notes)
         return item
 
@@ -163,7 +163,7 @@ class GuidanceMapsd(MapTransform):
             plain = remove_bias(plain, log_bias)
             if self.coil and int(item["unwarp"]):
                 field, plain = self.coil.on(high), apply_field(plain, self.coil.on(low))
-            item["source"] = MetaTensor(plain, affine=source.affine, meta=source.meta)
+            item["source"] = MetaTensor(plain, meta=source.meta)
             maps = guidance_maps(image.as_tensor(), resample(log_bias, high.shape)[None], field)
             item["fields"] = MetaTensor(maps, affine=image.affine)
         return item

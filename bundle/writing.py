@@ -67,7 +67,7 @@ def _readable_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         todo = "make room" if error.errno in _FULL else "look at the folder and its rights"
-        message = f"{path}: cannot be written ({error.strerror}); {todo} or choose another output folder"
+        message = f"{path}: cannot be written ({error.strerror or error}); {todo} or choose another output folder"
         raise OutputError(message) from error
 
 

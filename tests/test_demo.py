@@ -17,5 +17,5 @@ def test_the_demo_shows_that_the_bundle_is_ahead(tmp_path, capsys):
     assert nib.load(tmp_path / "input_T1w_desc-superres.nii.gz").header.get_zooms() == pytest.approx((1, 1, 1))
     assert (tmp_path / "demo.png").stat().st_size > 100_000
     printed = capsys.readouterr().out
-    assert "| MNI152 | T1w | A | 2x2x2 | bundle |" in printed
+    assert "| MNI152 | T1w | input | A | 2x2x2 | bundle |" in printed
     assert Path(printed.splitlines()[-1]).read_text().startswith("<!doctype html>")

@@ -5,6 +5,7 @@ import pytest
 from data import head, save
 from report_data import make_item
 
+from bundle.errors import OutputError
 from bundle.job import enhance
 from bundle.report import page, report_path, write_report
 from bundle.report.page import scrub
@@ -13,7 +14,7 @@ from bundle.report.page import scrub
 def test_a_page_that_cannot_be_finished_leaves_nothing(tmp_path, monkeypatch):
     item, pred, sidecar = make_item(tmp_path / "a.nii.gz")
     monkeypatch.setattr(page.Path, "write_text", lambda *a, **k: (_ for _ in ()).throw(OSError("full")))
-    with pytest.raises(OSError, match="full"):
+    with pytest.raises(OutputError, match="cannot be written .full."):
         write_report(tmp_path / "a_report.html", item, pred, sidecar)
     assert list(tmp_path.iterdir()) == []
 
