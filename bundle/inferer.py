@@ -1,7 +1,6 @@
 """From a low-resolution volume on the target grid to samples of the sharp one, whole or in tiles."""
 
-from collections.abc import Callable, Iterator
-from itertools import product
+from collections.abc import Callable
 
 import torch
 from monai.data import MetaTensor
@@ -16,11 +15,11 @@ from .errors import InputError
 from .geometry import apply_axes, gaussian_matrix
 from .memory import with_smaller_tiles
 from .networks.context import cut_surround, surround
+from .tiles import TILE_STEP, ramp, tile_slices
 
 _SMOOTHING = 3.0  # voxels, full width at half maximum: a few samples tell a variance badly, their neighbours help
 _LEAST_SPREAD = 0.003  # of normalised intensity: no voxel is certain
 TILE, RAN_OUT = "tile", "memory_ran_out"  # meta data of a result: side of its tiles, 0 for none; whether it fell back
-_TILE_STEP = 8  # tiles begin on multiples of this, so that every scale of the U-Net sees the same phase
 
 
 class SuperResolutionInferer(Inferer):
@@ -55,7 +54,7 @@ class SuperResolutionInferer(Inferer):
         amp: bool = True,
     ) -> None:
         super().__init__()
-        if overlap < 8 or overlap % _TILE_STEP or (tile is not None and (tile % _TILE_STEP or tile <= overlap)):
+        if overlap < 8 or overlap % TILE_STEP or (tile is not None and (tile % TILE_STEP or tile <= overlap)):
             raise ValueError(f"tile {tile}, overlap {overlap}: multiples of 8, the tile larger than the overlap")
         self.steps, self.samples, self.temperature, self.seed = steps, samples, temperature, seed
         self.max_memory, self.tile, self.overlap, self.amp = max_memory, tile, overlap, amp
@@ -125,7 +124,7 @@ class SuperResolutionInferer(Inferer):
         cells = surround(volume) if cells is None else torch.as_tensor(cells).to(volume)
         if fields is not None:
             fields = F.pad(torch.as_tensor(fields).to(image), padding, mode="replicate")
-        grid = getattr(network, "tile_step", _TILE_STEP)
+        grid = getattr(network, "tile_step", TILE_STEP)
         box = content_box(volume, self.overlap // 2, grid) if crop else tuple(slice(0, n) for n in volume.shape[2:])
         return Draw(self, network, volume, context, cells, torch.as_tensor(condition).to(image), box, fields)
 
@@ -153,7 +152,7 @@ class SuperResolutionInferer(Inferer):
         budget = self.max_memory if self.max_memory is not None else int(0.8 * free_memory(device))
         if bytes_per_voxel * shape[0] * shape[1] * shape[2] <= budget:
             return None
-        side = int((budget / bytes_per_voxel) ** (1 / 3)) // _TILE_STEP * _TILE_STEP
+        side = int((budget / bytes_per_voxel) ** (1 / 3)) // TILE_STEP * TILE_STEP
         return max(side, 2 * self.overlap)
 
 
@@ -269,17 +268,17 @@ class Draw:
             tuple(self.volume.shape[2:]),
             self.tile,
             self.inferer.overlap,
-            getattr(self.network, "tile_step", _TILE_STEP),
+            getattr(self.network, "tile_step", TILE_STEP),
         )
         for tile in slices:
             inner = tuple(slice(s.start // 2, s.stop // 2) for s in tile)
             fields = None if self.fields is None else self.fields[(..., *tile)]
             part = predict(self.volume[(..., *tile)], z[(..., *inner)], t, cut_surround(self.cells, tile), fields)
-            ramp = _ramp(part.shape[2:], self.inferer.overlap // 2).to(part)
+            believed = ramp(part.shape[2:], self.inferer.overlap // 2).to(part)
             if not total.ndim:
                 total = part.new_zeros((*part.shape[:2], *z.shape[2:]))
-            total[(..., *inner)] += ramp * part
-            weight[(..., *inner)] += ramp
+            total[(..., *inner)] += believed * part
+            weight[(..., *inner)] += believed
         return total / weight
 
     def _clean(self, tile: Tensor, z: Tensor, t: Tensor, cells: Tensor, fields: Tensor | None) -> Tensor:
@@ -291,31 +290,3 @@ class Draw:
         with autocast(z.device, self.inferer.amp):
             output, scale = self.network.predict_with_scale(tile, z, t, self.context, self.condition, cells, fields)
         return torch.cat([self.network.clean(z, output.float(), t), scale.float()], dim=1)
-
-
-def tile_slices(shape: tuple[int, ...], side: int, overlap: int, grid: int = _TILE_STEP) -> Iterator[tuple[slice, ...]]:
-    """Tiles of at most ``side`` voxels that cover ``shape``, begin on multiples of ``grid``, share ``overlap`` or more.
-
-    Where ``grid`` is more than ``side`` less ``overlap`` they share less.
-    """
-    starts = []
-    for n in shape:
-        last = max(0, -(-(n - side) // grid) * grid)
-        stride = max(grid, (side - overlap) // grid * grid)
-        starts.append([*range(0, last, stride), last])
-    for corner in product(*starts):
-        yield tuple(slice(c, min(c + side, n)) for c, n in zip(corner, shape, strict=True))
-
-
-def _ramp(shape: tuple[int, ...], overlap: int) -> Tensor:
-    """Blending weight: 1 inside, falling over the middle half of the overlap; next to nothing at the faces.
-
-    What a tile says near its faces lacks context, so its neighbour is believed there; where there is no neighbour,
-    at the border of the volume, any weight above zero will do.
-    """
-    weight = torch.ones(tuple(shape))
-    for axis, n in enumerate(shape):
-        distance = torch.minimum(torch.arange(n), torch.arange(n - 1, -1, -1)) + 0.5
-        ramp = ((distance - overlap / 4) / (overlap / 2)).clamp(1e-4, 1)
-        weight = weight * ramp.reshape([-1 if a == axis else 1 for a in range(3)])
-    return weight

@@ -13,7 +13,8 @@ from bundle.errors import InputError
 from bundle.geometry import Grid
 from bundle.gradients import GradientField, read_coefficients
 from bundle.guidance import CorrectScand, GuidanceMapsd, acquisition_of, image_type, judge_distortion
-from bundle.transforms import LoadVolumed, SaveResultd, ToTargetGridd
+from bundle.saving import SaveResultd
+from bundle.transforms import LoadVolumed, ToTargetGridd
 from bundle.unwarping import apply_field, unwarping_field
 
 FAST = BiasEstimator(step=8.0, iterations=(10,))

@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 from monai.data import MetaTensor
 
 from bundle.errors import InputError
-from bundle.inferer import AnatomyInferer, SuperResolutionInferer, tile_slices
+from bundle.inferer import AnatomyInferer, SuperResolutionInferer
 from bundle.networks.anatomy import AnatomyExtractor
 from bundle.networks.super_resolver import encode_condition
+from bundle.tiles import tile_slices
 
 IMAGE = torch.rand(1, 1, 36, 40, 44, generator=torch.Generator().manual_seed(0))
 

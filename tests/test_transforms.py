@@ -10,14 +10,13 @@ from hypothesis import strategies as st
 from monai.transforms import Compose, Orientationd
 
 from bundle.errors import InputError
+from bundle.saving import SaveResultd, factor_warnings
 from bundle.transforms import (
     LoadVolumed,
     ProjectBackd,
     RestoreIntensityd,
     RestoreOrientationd,
-    SaveResultd,
     ToTargetGridd,
-    factor_warnings,
 )
 
 

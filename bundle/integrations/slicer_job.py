@@ -17,7 +17,7 @@ from ..io import RESULT, TISSUE, UNCERTAINTY, prepare_output
 from ..job import enhance_watched
 
 NAME = "Brain MRI super-resolution"
-# share of the work that is done when an event comes, as a 1 mm head on two cores divides it
+# share of the work that is done when an event comes, roughly: Slicer shows a bar, not a clock
 STAGES = {
     Events.GET_BATCH_COMPLETED: ("network", 0.15),
     IterationEvents.FORWARD_COMPLETED: ("back to the scan's axes and units", 0.75),

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..consistency import noise_level
 from ..metrics import data_range
 from ..registration import EDGE_AGREEMENT, edge_agreement
-from ..transforms import TRAINED_FACTORS, factor_warnings
+from ..saving import TRAINED_FACTORS, factor_warnings
 from .case import Case
 
 FACTORS = "Factor per axis"

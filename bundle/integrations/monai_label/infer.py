@@ -22,8 +22,9 @@ from bundle.errors import InputError
 from bundle.inferer import AnatomyInferer
 from bundle.networks.anatomy import TISSUES, AnatomyExtractor
 from bundle.options import parse_options
+from bundle.saving import SaveResultd
 from bundle.tissue import vote
-from bundle.transforms import RestoreOrientationd, SaveResultd
+from bundle.transforms import RestoreOrientationd
 
 ROOT = Path(bundle.__file__).resolve().parent.parent
 # what a client shows as choices, the default first; empty text stands for the bundle's own default

@@ -1,0 +1,37 @@
+"""Tiles of a volume, and how much of each is believed."""
+
+from collections.abc import Iterator
+from itertools import product
+
+import torch
+from torch import Tensor
+
+TILE_STEP = 8  # tiles begin on multiples of this, so that every scale of the U-Net sees the same phase
+
+
+def tile_slices(shape: tuple[int, ...], side: int, overlap: int, grid: int = TILE_STEP) -> Iterator[tuple[slice, ...]]:
+    """Tiles of at most ``side`` voxels that cover ``shape``, begin on multiples of ``grid``, share ``overlap`` or more.
+
+    Where ``grid`` is more than ``side`` less ``overlap`` they share less.
+    """
+    starts = []
+    for n in shape:
+        last = max(0, -(-(n - side) // grid) * grid)
+        stride = max(grid, (side - overlap) // grid * grid)
+        starts.append([*range(0, last, stride), last])
+    for corner in product(*starts):
+        yield tuple(slice(c, min(c + side, n)) for c, n in zip(corner, shape, strict=True))
+
+
+def ramp(shape: tuple[int, ...], overlap: int) -> Tensor:
+    """Blending weight: 1 inside, falling over the middle half of the overlap; next to nothing at the faces.
+
+    What a tile says near its faces lacks context, so its neighbour is believed there; where there is no neighbour,
+    at the border of the volume, any weight above zero will do.
+    """
+    weight = torch.ones(tuple(shape))
+    for axis, n in enumerate(shape):
+        distance = torch.minimum(torch.arange(n), torch.arange(n - 1, -1, -1)) + 0.5
+        slope = ((distance - overlap / 4) / (overlap / 2)).clamp(1e-4, 1)
+        weight = weight * slope.reshape([-1 if a == axis else 1 for a in range(3)])
+    return weight
