@@ -1,6 +1,6 @@
 """Tables of what guidance is worth: scans with strong shading and distortion, restored with and without its maps.
 
-Every volume is distorted by a made-up coil and shaded, then degraded by a protocol of :mod:`bundle.evaluation`; the
+Every volume is distorted by a made-up coil and shaded, then degraded by a protocol of :mod:`bundle.cases`; the
 truth has neither. The methods know the coil, and not the shading, but for the rows that say so.
 """
 
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from .bias import BiasEstimator, remove_bias
-from .evaluation import PROTOCOLS, Case, make_case, make_person, row_of, write_tables
+from .cases import PROTOCOLS, Case, make_case, make_person
+from .evaluation import row_of, write_tables
 from .geometry import Grid, resample
 from .gradients import GradientField
 from .guidance_maps import guidance_maps
@@ -31,7 +32,7 @@ STRENGTH = 0.2  # standard deviation of the coefficients of the log-field
 
 
 class GuidedCase(NamedTuple):
-    """A :class:`bundle.evaluation.Case` of a scan with both effects, and what is known of them.
+    """A :class:`bundle.cases.Case` of a scan with both effects, and what is known of them.
 
     ``low_grid`` and ``high_grid`` have the isocentre at their origin; ``log_bias`` (3, 3, 3) are the true coefficients.
     """

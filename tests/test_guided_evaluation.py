@@ -1,0 +1,25 @@
+import json
+
+import numpy as np
+from data import head, save, small_network
+
+from bundle.guided_evaluation import evaluate_guidance, make_guided_case
+
+
+def test_a_scan_with_both_effects_is_shaded_and_bent_and_its_truth_is_not(tmp_path):
+    path = save(tmp_path / "a_T1w.nii.gz", head((48, 48, 48)))
+    guided = make_guided_case({"image": str(path)}, "A", (2, 2, 2))
+    case, field = guided.case, guided.true_log_bias((48, 48, 48))
+    assert case.reference.shape == (48, 48, 48) and case.low.shape[2:] == (24, 24, 24)
+    assert float(field.std()) > 0.05
+    again = make_guided_case({"image": str(path)}, "A", (2, 2, 2)).case
+    assert np.array_equal(case.low, again.low)
+
+
+def test_every_network_gets_its_rows(tmp_path):
+    path = save(tmp_path / "a_T1w.nii.gz", head((40, 40, 40)))
+    networks = {"told": small_network(guided=True), "plain": small_network()}
+    table = evaluate_guidance([{"image": str(path)}], networks, "A", tmp_path)
+    rows = {row["method"] for row in json.loads((tmp_path / "results.json").read_text())["rows"]}
+    assert {"cubic", "told, true maps", "told, no maps", "plain", "plain, corrected first"} <= rows
+    assert "| plain, corrected first |" in table
