@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from monai.utils import CommonKeys
@@ -46,7 +47,7 @@ class ImageLog:
     def __call__(self, engine: Engine) -> None:
         """Write what is new of the engine's output: a list of items, each with ``image``, ``pred`` and ``label``."""
         items = engine.state.output[: self.volumes - self.shown]
-        if not items:
+        if not items or idist.get_rank() > 0:  # several processes see the same validation
             return
         with SummaryWriter(self.folder) as writer:
             for item in items:

@@ -126,9 +126,15 @@ def realism(real: Sequence[str], maps: Sequence[str], folder: Path) -> None:
         real: skull-stripped scans whose names tell T1w or T2w.
         maps: label maps.
         folder: for the results.
+
+    Raises:
+        InputError: no scan of one of the modalities.
     """
     folder = prepare_output(folder)
     brains = [real_brain(path) for path in real]
+    missing = [m for m in MODALITIES if all(b.modality != m for b in brains)]
+    if missing:
+        raise InputError(f"brains: no {' and no '.join(missing)} scan among them; both modalities are compared")
     persons = [simulated_brain(path, m, seed) for seed, path in enumerate(maps) for m in MODALITIES]
     rows = compare_brains(brains, persons)
     ratio = {m: spectral_ratio(rows, m) for m in MODALITIES}

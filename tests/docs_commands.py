@@ -154,7 +154,7 @@ def prepare(folder: Path) -> Path:
     save(folder / "PATH" / "sub-01_T2w.nii.gz", head((20, 22, 18)))
     save(folder / "head_labels.nii.gz", labels, affine)
     save(folder / "DATA" / "map.nii.gz", labels, affine)
-    for k, name in enumerate(("a_T1w", "b_T1w", "c_T1w")):
+    for k, name in enumerate(("a_T1w", "b_T1w", "c_T1w", "d_T2w")):
         save(folder / "DATA" / f"{name}.nii.gz", head((56, 56, 56), seed=k), np.diag([2.0, 2, 2, 1]))
     _write_lists(folder)
     return folder
@@ -184,7 +184,7 @@ def _write_lists(folder):
         "training": [sharp[0], *maps],
         "validation": sharp[1:2],
         "reported": sharp[2:],
-        "brains": sharp[1:],
+        "brains": [*sharp[1:], {"image": "d_T2w.nii.gz"}],
         "test": sharp[2:],
     }
     sections |= {"reported_simulated": maps, "tuning_simulated": maps}
