@@ -5,6 +5,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests/data.py
+torch.set_num_threads(1)  # the volumes are small, and threads that wait for one another on a busy machine take minutes
 
 
 @pytest.fixture(scope="session")
