@@ -39,7 +39,6 @@ NOT_HERE = {
     ".venv_label": "a server; tests/test_monai_label.py",
     ".venv/bin/python bundle/integrations/slicer": "the module of 3D Slicer; tests/test_slicer.py",
     "python -m bundle evaluate pairs.json": "pairs of the reader's own; tests/test_given.py",
-    "python -m bundle explain": "wants the weights of the mixture, which are not shipped yet; see test_explain",
     "python -m bundle regions": "renders whole heads, for minutes; see test_region_evaluation",
 }
 
