@@ -53,14 +53,14 @@ def main(source: str, folder: str, *options: str) -> None:
     import_monai()
     from monai.bundle import ConfigWorkflow
 
-    from .. import inferer, transforms
+    from .. import inferer, saving, transforms
     from ..job import enhance
 
     watch = _Watch()  # what was before is the import
     watch.wrap(ConfigWorkflow, "initialize", "configure")
     watch.wrap(inferer.SuperResolutionInferer, "__call__", "model")
     for name, stage in _METHODS.items():
-        watch.wrap(getattr(transforms, name), "__call__", stage)
+        watch.wrap(getattr(saving if name == "SaveResultd" else transforms, name), "__call__", stage)
     words = [word.removeprefix("--") for word in options]
     enhance(source, folder, **{"overwrite": "true", **dict(zip(words[::2], words[1::2], strict=True))})
     used = resource.getrusage(resource.RUSAGE_SELF)
