@@ -11,6 +11,7 @@ import SimpleITK as sitk
 import torch
 
 from .compute import free_memory
+from .errors import one_line
 from .geometry import Grid, check_grid, default_spacing, target_grid
 from .inferer import SuperResolutionInferer
 from .io import split_name
@@ -61,16 +62,14 @@ def forecast(
     largest = max(known, key=lambda one: one.peak)
     size = " x ".join(map(str, largest.shape))
     how = "in one piece" if largest.tile is None else f"in tiles of {largest.tile}"
-    print(f"memory: {_name(largest)} becomes {size}, about {largest.peak / 1e9:.1f} GB {how}; {free / 1e9:.1f} GB free")
+    print(
+        f"memory: {one_line(largest.path.name)} becomes {size}, about {largest.peak / 1e9:.1f} GB {how}; {free / 1e9:.1f} GB free"
+    )
     large = [one for one in known if not one.fits]
     if large:
-        names = ", ".join(_name(one) for one in large[:5]) + (", ..." if len(large) > 5 else "")
+        names = ", ".join(one_line(one.path.name) for one in large[:5]) + (", ..." if len(large) > 5 else "")
         print(f"memory: {len(large)} of {len(items)} volumes are too large for it and will be refused: {names}")
     return largest
-
-
-def _name(one: Forecast) -> str:
-    return " ".join(one.path.name.splitlines())
 
 
 def _of(
