@@ -62,9 +62,8 @@ def forecast(
     largest = max(known, key=lambda one: one.peak)
     size = " x ".join(map(str, largest.shape))
     how = "in one piece" if largest.tile is None else f"in tiles of {largest.tile}"
-    print(
-        f"memory: {one_line(largest.path.name)} becomes {size}, about {largest.peak / 1e9:.1f} GB {how}; {free / 1e9:.1f} GB free"
-    )
+    name, peak = one_line(largest.path.name), f"about {largest.peak / 1e9:.1f} GB {how}"
+    print(f"memory: {name} becomes {size}, {peak}; {free / 1e9:.1f} GB free")
     large = [one for one in known if not one.fits]
     if large:
         names = ", ".join(one_line(one.path.name) for one in large[:5]) + (", ..." if len(large) > 5 else "")
