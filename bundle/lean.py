@@ -5,7 +5,9 @@ TensorBoard. PyTorch-Ignite imports PyTorch's sharded training for the sake of o
 works for a few seconds this is a third of its time (docs/performance.md).
 """
 
+import gc
 import importlib
+import os
 import sys
 import types
 from collections.abc import Iterator, Sequence
@@ -41,6 +43,17 @@ def hidden(names: Sequence[str] = UNUSED) -> Iterator[None]:
 
 
 @contextmanager
+def _uncollected() -> Iterator[None]:
+    """Within the block nothing is searched for garbage, nor ever again what was made there: modules are none."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+@contextmanager
 def _without_sharding() -> Iterator[None]:
     """Within the block, ``ZeroRedundancyOptimizer`` is a class that nothing is an instance of."""
     if _SHARDED in sys.modules:
@@ -64,6 +77,8 @@ def import_monai() -> None:
     """
     if "monai" in sys.modules:
         return
-    with hidden(), _without_sharding():
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch asks for huge pages: fewer page faults
+    with _uncollected(), hidden(), _without_sharding():
         importlib.import_module("monai.bundle")
         importlib.import_module("ignite.handlers")
+        importlib.import_module("bundle.job")
