@@ -47,7 +47,7 @@ def test_unknown_terms_are_refused():
 
 def test_without_its_terms_the_step_is_the_diffusion_step():
     losses = []
-    for kind, options in ((DiffusionStep, {}), (MixtureStep, {"weights": dict.fromkeys(WEIGHTS, 0.0)})):
+    for kind, options in ((DiffusionStep, {}), (MixtureStep, {"weights": dict.fromkeys(WEIGHTS, 0.0), "routed": 0.0})):
         network = small_network(experts=True, modulation=True)
         torch.manual_seed(1)
         losses.append(kind(share=0.5, amp=False, **options)(_engine(network), _batch())["loss"])

@@ -24,7 +24,7 @@ def test_shares_sum_to_one_everywhere_for_any_size(size):
 
 def test_shares_are_smooth_where_voxels_give_no_evidence_of_their_own():
     gate = _gate()
-    torch.nn.init.zeros_(gate.evidence[2].weight)
+    torch.nn.init.zeros_(gate.evidence.logits.weight)
     with torch.no_grad():
         shares = gate(torch.randn(1, 8, SIDE, SIDE, SIDE), CONDITION)
     steps = torch.cat([shares.diff(dim=axis).abs().flatten() for axis in (2, 3, 4)])

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from ..compute import autocast
 from ..losses import gradient_difference
+from ..networks.experts import MixtureDenoiser
 from ..regions import region_shares
 from .diffusion import DiffusionStep, Example
 
@@ -29,12 +30,16 @@ class MixtureStep(DiffusionStep):
     - ``diversity``: how far the correlation of the errors of two experts lies above 0.8, so that they differ where
       they are not used too.
 
+    In a part of the steps the mixture is that of sparse routing, so that experts learn to stand in for each other.
+
     The mean shares and the terms stand in ``engine.state.mixture``, see :class:`bundle.handlers.GateWatch`.
 
     Args:
         weights: of the terms, where they differ from :data:`WEIGHTS`.
         sharpness: of the agreement; the expert with half the squared error of the others has about the share
             ``2^sharpness`` to one of them.
+        routed: share of the steps with sparse routing.
+        threshold: of that routing, see :class:`bundle.networks.experts.MixtureDenoiser`.
         share, image_loss, amp, clip: as of the diffusion step.
     """
 
@@ -44,6 +49,8 @@ class MixtureStep(DiffusionStep):
         image_loss: Callable[[Tensor, Tensor], Tensor] | None = None,
         weights: Mapping[str, float] | None = None,
         sharpness: float = 4.0,
+        routed: float = 0.5,
+        threshold: float = 0.3,
         amp: bool = True,
         clip: float = 1.0,
     ) -> None:
@@ -52,6 +59,7 @@ class MixtureStep(DiffusionStep):
         if unknown:
             raise ValueError(f"weights of {', '.join(sorted(unknown))}: allowed are {', '.join(WEIGHTS)}")
         self.weights, self.sharpness = {**WEIGHTS, **(weights or {})}, sharpness
+        self.routed, self.threshold = routed, threshold
 
     def loss(self, engine: SupervisedTrainer, batch: dict[str, Tensor], example: Example) -> Tensor:
         """Loss of the mixture and all terms."""
@@ -63,7 +71,7 @@ class MixtureStep(DiffusionStep):
             latent = network.latent.encode(low)
             shares, each = network.denoiser.parts(noisy, latent, t, condition, prior, maps)
         each = each.float()
-        output = (shares[:, :, None] * each).sum(1)
+        output = (self._routed(network.denoiser, shares)[:, :, None] * each).sum(1)
         loss = self.of_output(engine, example, output)
         errors = (each - example.target[:, None]).square()
         terms = {
@@ -79,6 +87,14 @@ class MixtureStep(DiffusionStep):
             **{name: float(term.detach()) for name, term in terms.items()},
         }
         return loss + example.weights[0] * sum(self.weights[name] * term for name, term in terms.items())
+
+    def _routed(self, denoiser: MixtureDenoiser, shares: Tensor) -> Tensor:
+        """The shares, or those of sparse routing."""
+        if float(torch.rand(())) >= self.routed:
+            return shares
+        whole = denoiser.whole_tiles(shares)
+        d, h, w = shares.shape[2:]
+        return denoiser.sparse(whole, denoiser.keep(whole, self.threshold))[:, :, :d, :h, :w]
 
     def _expert_term(self, network: torch.nn.Module, example: Example, shares: Tensor, each: Tensor) -> Tensor:
         n = example.fixed

@@ -154,21 +154,34 @@ class MixtureDenoiser(Denoiser):
         padded = F.pad(features, [self.halo] * 6)
         return torch.stack([expert(padded, inside, embedding) for expert in self.experts], dim=1)
 
-    def keep(self, shares: Tensor) -> Tensor:
+    @torch.jit.export
+    def keep(self, shares: Tensor, threshold: float) -> Tensor:
         """Which experts run in which tiles: (B, experts, d, h, w), sides multiples of TILE, to one boolean a tile."""
         mean = F.avg_pool3d(shares, self.tile)
         mean = mean / mean.sum(1, keepdim=True)
-        return (mean >= self.threshold) | (mean == mean.amax(1, keepdim=True))
+        return (mean >= threshold) | (mean == mean.amax(1, keepdim=True))
+
+    @torch.jit.export
+    def sparse(self, shares: Tensor, run: Tensor) -> Tensor:
+        """Shares (B, experts, d, h, w) of the experts that :meth:`keep` lets run, scaled to sum one."""
+        n = self.tile
+        shares = shares * run.repeat_interleave(n, 2).repeat_interleave(n, 3).repeat_interleave(n, 4)
+        return shares / shares.sum(1, keepdim=True).clamp_min(1e-6)
+
+    @torch.jit.export
+    def whole_tiles(self, shares: Tensor) -> Tensor:
+        """Shares with nothing beyond their far ends, up to multiples of TILE."""
+        n = self.tile
+        return F.pad(shares, [0, -shares.shape[4] % n, 0, -shares.shape[3] % n, 0, -shares.shape[2] % n])
 
     def route(self, features: Tensor, shares: Tensor, embedding: Tensor) -> Tensor:
         """The mixture of those experts that :meth:`keep` lets run, tile by tile, (B, C, d, h, w)."""
         d, h, w = features.shape[2], features.shape[3], features.shape[4]
         n, halo = self.tile, self.halo
         far = [-w % n, -h % n, -d % n]
-        shares = F.pad(shares, [0, far[0], 0, far[1], 0, far[2]])
-        run = self.keep(shares)
-        shares = shares * run.repeat_interleave(n, 2).repeat_interleave(n, 3).repeat_interleave(n, 4)
-        weights = _tiles(shares / shares.sum(1, keepdim=True).clamp_min(1e-6), n, 0)
+        shares = self.whole_tiles(shares)
+        run = self.keep(shares, self.threshold)
+        weights = _tiles(self.sparse(shares, run), n, 0)
         tiles = _tiles(F.pad(features, _around(far, halo)), n, halo)
         inside = _tiles(F.pad(torch.ones_like(features[:, :1]), _around(far, 1)), n, 1)
         b, nd, nh, nw = tiles.shape[0], tiles.shape[1], tiles.shape[2], tiles.shape[3]

@@ -29,6 +29,29 @@ class PatchEmbeddings(nn.Module):
         return self.fine(latent) + self.middle(half) + self.coarse(F.avg_pool3d(half, 2))
 
 
+class Evidence(nn.Module):
+    """What a small neighbourhood of every voxel says, in the light of the condition: white matter is bright or dark.
+
+    Args:
+        channels: of the latent.
+        experts: how many there are.
+        condition_size: length of the condition vector.
+        hidden: channels in between.
+    """
+
+    def __init__(self, channels: int, experts: int, condition_size: int, hidden: int = 12) -> None:
+        super().__init__()
+        self.first = nn.Conv3d(channels, hidden, 3, padding=1)
+        self.shift = nn.Linear(condition_size, hidden)
+        self.second = nn.Conv3d(hidden, hidden, 3, padding=1)
+        self.logits = nn.Conv3d(hidden, experts, 1, bias=False)
+
+    def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
+        """(B, channels, d, h, w) and (B, condition_size) to logits (B, experts, d, h, w)."""
+        h = self.first(latent) + self.shift(condition.to(latent.dtype))[:, :, None, None, None]
+        return self.logits(F.silu(self.second(F.silu(h))))
+
+
 class Gate(nn.Module):
     """From the latent of the input to the share of every expert at every voxel of it; the shares sum to one.
 
@@ -69,9 +92,7 @@ class Gate(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
         self.logits = nn.Linear(width, experts)
-        self.evidence = nn.Sequential(
-            nn.Conv3d(channels, 12, 3, padding=1), nn.SiLU(), nn.Conv3d(12, experts, 1, bias=False)
-        )
+        self.evidence = Evidence(channels, experts, condition_size)
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
         """Shares (B, experts, d, h, w) of a latent (B, channels, d, h, w) of any size, for a condition (B, C)."""
@@ -81,7 +102,7 @@ class Gate(nn.Module):
         logits = self.logits(self.norm(self.attend(tokens).permute(0, 2, 3, 4, 1))).permute(0, 4, 1, 2, 3)
         size = [padded.shape[2], padded.shape[3], padded.shape[4]]
         smooth = F.interpolate(logits.float(), size, mode="trilinear", align_corners=False)[:, :, :d, :h, :w]
-        return torch.softmax(smooth + self.evidence(latent).float(), dim=1)
+        return torch.softmax(smooth + self.evidence(latent, condition).float(), dim=1)
 
     def attend(self, tokens: Tensor) -> Tensor:
         """Tokens (B, width, nd, nh, nw), sides multiples of WINDOW, after attention within windows."""

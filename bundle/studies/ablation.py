@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..io import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
-STUDIES = ("prior", "modulation", "distillation")
+STUDIES = ("prior", "modulation", "distillation", "regression")
 
 
 def read_plan(studies: Sequence[str] = STUDIES, **given: Any) -> dict:
@@ -73,7 +73,7 @@ def train_arm(plan: Mapping, arm: str, seed: int, folder: Path, dataset_dir: str
             raise InputError(f"{record}: made with another budget or arm than {now}; choose another folder")
         return done
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
-    overlays = ["train.json", "ablation.json", *definition.get("overlays", [])]
+    overlays = ["train.json", "pool.json", "ablation.json", *definition.get("overlays", [])]
     began = time.time()
     workflow = ConfigWorkflow(
         config_file=[str(ROOT / "configs" / name) for name in overlays],
