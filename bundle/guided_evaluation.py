@@ -6,7 +6,7 @@ truth has neither. The methods know the coil, and not the shading, but for the r
 
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -88,66 +88,66 @@ def _around_isocentre(
     return Grid(tuple(shape), result)
 
 
-def corrected(guided: GuidedCase, estimator: BiasEstimator) -> Case:
-    """The case with its input divided by the field that N4 finds, then unwarped: what a pipeline would do first."""
-    low = guided.case.low[0]
-    low = remove_bias(low, estimator(low[0], guided.low_grid))
-    return guided.case._replace(low=apply_field(low, unwarping_field(guided.coil, guided.low_grid))[None])
+class View(NamedTuple):
+    """A way to be given a scan: its input, guidance maps (1, 3, D, H, W) or None, and what making both took, in s."""
+
+    case: Case
+    fields: Tensor | None = None
+    seconds: float = 0.0
 
 
-def maps_of(guided: GuidedCase, estimator: BiasEstimator | None) -> Tensor:
-    """Guidance maps (1, 3, D, H, W) in canonical axes: of N4's field, or of the true one without an estimator."""
-    case = guided.case
-    shape = case.reference.shape
-    if estimator is None:
-        log_bias = guided.true_log_bias(shape)
-    else:
-        log_bias = resample(estimator(case.low[0, 0], guided.low_grid), shape)
-    field = unwarping_field(guided.coil, guided.high_grid)
-    return case.axes.enter(guidance_maps(resample(case.low, shape)[0], log_bias[None], field)[None])
+def views_of(guided: GuidedCase, estimator: BiasEstimator) -> dict[str, View]:
+    """The scan as it is, corrected first as a pipeline would (N4's field, then unwarping), and with guidance maps.
 
-
-Method = Callable[[GuidedCase], Tensor]
-
-
-def methods_of(networks: Mapping[str, SuperResolver]) -> dict[str, Method]:
-    """Interpolation and every network, on the input as it is and corrected first; guided ones with their maps too."""
-    estimator, run = BiasEstimator(), SuperResolutionInferer()
-
-    def infer(network: SuperResolver, case: Case, fields: Tensor | None = None) -> Tensor:
-        return case.axes.leave(run(case.interpolated, network, case.condition, fields=fields))
-
-    methods: dict[str, Method] = {
-        "cubic": lambda g: g.case.axes.leave(g.case.interpolated),
-        "cubic, corrected first": lambda g: g.case.axes.leave(corrected(g, estimator).interpolated),
+    Maps are in canonical axes: those of N4's field, and, which nobody has, those of the true one.
+    """
+    case, low, shape = guided.case, guided.case.low[0], guided.case.reference.shape
+    start = time.process_time()
+    found = estimator(low[0], guided.low_grid)
+    n4 = time.process_time()
+    plain = case._replace(low=apply_field(remove_bias(low, found), unwarping_field(guided.coil, guided.low_grid))[None])
+    unwarped = time.process_time()
+    estimated = _maps(guided, resample(found, shape))
+    maps = time.process_time() - unwarped
+    return {
+        "as it is": View(case),
+        "corrected first": View(plain, seconds=unwarped - start),
+        "N4 and coefficients": View(case, estimated, n4 - start + maps),
+        "true maps": View(case, _maps(guided, guided.true_log_bias(shape)), maps),
     }
-    for name, network in networks.items():
-        network = network.to(memory_format=torch.channels_last_3d)
-        if network.guided:
-            methods[f"{name}, N4 and coefficients"] = lambda g, n=network: infer(n, g.case, maps_of(g, estimator))
-            methods[f"{name}, true maps"] = lambda g, n=network: infer(n, g.case, maps_of(g, None))
-            methods[f"{name}, no maps"] = lambda g, n=network: infer(n, g.case)
-        else:
-            methods[name] = lambda g, n=network: infer(n, g.case)
-            methods[f"{name}, corrected first"] = lambda g, n=network: infer(n, corrected(g, estimator))
-    return methods
+
+
+def _maps(guided: GuidedCase, log_bias: Tensor) -> Tensor:
+    field = unwarping_field(guided.coil, guided.high_grid)
+    image = resample(guided.case.low, guided.case.reference.shape)[0]
+    return guided.case.axes.enter(guidance_maps(image, log_bias[None], field)[None])
+
+
+def rows_of(guided: GuidedCase, networks: Mapping[str, SuperResolver]) -> list[dict]:
+    """Rows of cubic interpolation and every network for one scan; ``method`` is ``NAME, VIEW``.
+
+    Networks that are guided get no maps, N4's and the true ones; others the scan as it is and corrected first. Results
+    are fitted linearly to the truth inside the head before they are compared, all alike: how bright a scan is without
+    its shading is nobody's to know. Seconds of the processor are those of the whole method, N4 and unwarping with it.
+    """
+    views, run, rows = views_of(guided, BiasEstimator()), SuperResolutionInferer(), []
+    for name, network in {"cubic": None, **networks}.items():
+        told = network is not None and network.guided
+        for label in ("as it is", *(("N4 and coefficients", "true maps") if told else ("corrected first",))):
+            case, fields, prepared = views[label]
+            start = time.process_time()
+            image = case.interpolated
+            if network is not None:
+                image = run(image, network.to(memory_format=torch.channels_last_3d), case.condition, fields=fields)
+            seconds = prepared + time.process_time() - start
+            image = match_linearly(case.axes.leave(image)[0, 0], case.reference, case.mask)
+            rows.append(row_of(guided.case, f"{name}, {label}", image, seconds))
+    return rows
 
 
 def evaluate_guidance(
     items: Sequence[Mapping], networks: Mapping[str, SuperResolver], protocol: str, folder: Path, seed: int = 0
 ) -> str:
-    """Write ``results.json`` and ``results.csv`` of all items, factor 2, and return the table.
-
-    Results are fitted linearly to the truth inside the head before they are compared, all alike: how bright a scan is
-    without its shading is nobody's to know. Seconds are those of the whole method, N4 and unwarping with it.
-    """
-    rows = []
-    for item in items:
-        guided = make_guided_case(item, protocol, (2, 2, 2), seed)
-        for name, method in methods_of(networks).items():
-            start = time.process_time()
-            image = method(guided)[0, 0]
-            seconds = time.process_time() - start
-            image = match_linearly(image, guided.case.reference, guided.case.mask)
-            rows.append(row_of(guided.case, name, image, seconds))
+    """Write ``results.json`` and ``results.csv`` of all items, factor 2, see :func:`rows_of`; return the table."""
+    rows = [row for item in items for row in rows_of(make_guided_case(item, protocol, (2, 2, 2), seed), networks)]
     return write_tables(rows, folder)

@@ -21,5 +21,7 @@ def test_every_network_gets_its_rows(tmp_path):
     networks = {"told": small_network(guided=True), "plain": small_network()}
     table = evaluate_guidance([{"image": str(path)}], networks, "A", tmp_path)
     rows = {row["method"] for row in json.loads((tmp_path / "results.json").read_text())["rows"]}
-    assert {"cubic", "told, true maps", "told, no maps", "plain", "plain, corrected first"} <= rows
+    assert {"cubic, as it is", "cubic, corrected first", "plain, as it is", "plain, corrected first"} <= rows
+    assert {f"told, {view}" for view in ("as it is", "N4 and coefficients", "true maps")} <= rows
+    assert len(rows) == 7
     assert "| plain, corrected first |" in table

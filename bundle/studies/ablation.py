@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..io import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
-STUDIES = ("prior", "modulation", "distillation", "regression")
+STUDIES = ("prior", "modulation", "distillation", "regression", "experts", "guidance")
 
 
 def read_plan(studies: Sequence[str] = STUDIES, **given: Any) -> dict:
@@ -42,8 +42,8 @@ def read_plan(studies: Sequence[str] = STUDIES, **given: Any) -> dict:
 
 
 def arms_of(plan: Mapping) -> list[str]:
-    """Arms that the pairs of a plan name, in the plan's order."""
-    named = {arm for pairs in plan["compare"].values() for pair in pairs for arm in pair}
+    """Arms that the pairs of a plan name (up to a comma, what they are given), in the plan's order."""
+    named = {arm.split(", ")[0] for pairs in plan["compare"].values() for pair in pairs for arm in pair}
     return [arm for arm in plan["arms"] if arm in named]
 
 

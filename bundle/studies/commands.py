@@ -81,7 +81,7 @@ class StudyCommands:
     def ablate(
         self,
         output_dir: str = "runs/ablation",
-        studies: str = "prior,modulation,distillation",
+        studies: str = "prior,modulation,distillation,regression,experts",
         scale: str = "volume",
         dataset_dir: str = "data",
         datalist: str | None = None,
@@ -92,7 +92,7 @@ class StudyCommands:
 
         Args:
             output_dir: folder for runs, tables and figures; the same command goes on where it was stopped.
-            studies: of prior, modulation, distillation; several with commas between.
+            studies: of prior, modulation, distillation, regression, experts, guidance; several with commas between.
             scale: `volume` (3D, on the data; configs/ablation.json) or `seed` (64 x 64, as in the paper; without data).
             dataset_dir: folder that the datalist's paths are relative to.
             datalist: default configs/datalist.json.

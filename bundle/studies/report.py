@@ -12,6 +12,7 @@ from ..compute import pick_device
 from ..data import read_datalist
 from ..errors import InputError
 from ..evaluation import classical_methods, compare, network_method, write_csv
+from ..guided_evaluation import make_guided_case, rows_of
 from ..io import prepare_output, write_json
 from ..job import load_model
 from ..networks.weights import load_super_resolver
@@ -19,6 +20,7 @@ from .ablation import ROOT, read_plan, train_all
 from .seed_experiments import latency, run_seed_experiments, seed_settings
 
 SCALES = ("volume", "seed")
+GUIDED = "train_guided.json"  # the overlay of runs on strongly shaded and distorted scans
 METRICS = ("psnr", "ssim", "gradient", "high_frequency", "histogram")
 SEED_PAIRS = {
     "prior": ("baseline", "with prior"),
@@ -51,7 +53,7 @@ def ablate(
         raise InputError(f"--scale {scale!r}: allowed are {', '.join(SCALES)}")
     plan = read_plan(studies, cpu_minutes=cpu_minutes, seeds=seeds)
     if scale == "seed":
-        at_seed_scale(prepare_output(folder), studies)
+        at_seed_scale(prepare_output(folder), [study for study in studies if study in SEED_PAIRS])
         return
     lists = datalist or str(ROOT / "configs" / "datalist.json")
     measured = {kind: read_datalist(lists, m["section"], dataset_dir) for kind, m in plan["measured"].items()}
@@ -71,7 +73,30 @@ def ablate(
 
 
 def measure(runs: Sequence[Mapping], plan: Mapping, items: Mapping[str, Sequence[Mapping]]) -> list[dict]:
-    """One row per run and case, of kind ``real`` or ``simulated``; and of cubic, and of the bundle as it is shipped."""
+    """One row per run and case, of kind ``real`` or ``simulated``; and of cubic, and of the bundle as it is shipped.
+
+    Runs on strongly shaded and distorted scans are measured on such: see :func:`measure_guided`.
+    """
+    guided = [run for run in runs if GUIDED in run["definition"].get("overlays", ())]
+    plain = [run for run in runs if run not in guided]
+    rows = measure_plain(plain, plan, items) if plain else []
+    return rows + (measure_guided(guided, items) if guided else [])
+
+
+def measure_guided(runs: Sequence[Mapping], items: Mapping[str, Sequence[Mapping]]) -> list[dict]:
+    """Rows of :func:`bundle.guided_evaluation.rows_of`, protocol A and factor 2; arms are named ``ARM, VIEW``."""
+    networks = {f"{run['arm']}-{run['seed']}": load_super_resolver(run["weights"]) for run in runs}
+    rows = []
+    for kind, own in items.items():
+        for row in (row for item in own for row in rows_of(make_guided_case(item, "A", (2, 2, 2)), networks)):
+            name, view = row["method"].split(", ")
+            arm, _, seed = name.partition("-")
+            rows.append({"kind": kind, "arm": f"{arm}, {view}", "seed": int(seed or 0), **row})
+    return rows
+
+
+def measure_plain(runs: Sequence[Mapping], plan: Mapping, items: Mapping[str, Sequence[Mapping]]) -> list[dict]:
+    """Rows of :func:`bundle.evaluation.compare`, protocol A and the factors of the plan."""
     methods, device = {"cubic": classical_methods()["cubic"]}, pick_device(None)
     for run in runs:
         methods[f"{run['arm']}-{run['seed']}"] = network_method(load_super_resolver(run["weights"]), device)
@@ -104,7 +129,7 @@ def summarise(rows: Sequence[Mapping], runs: Sequence[Mapping]) -> list[dict]:
     for kind in dict.fromkeys(r["kind"] for r in rows):
         for arm in dict.fromkeys(r["arm"] for r in rows):
             seeds = sorted({r["seed"] for r in rows if r["arm"] == arm})
-            steps = [run["steps"] for run in runs if run["arm"] == arm]
+            steps = [run["steps"] for run in runs if run["arm"] == arm.split(", ")[0]]
             row = {"kind": kind, "arm": arm, "seeds": len(seeds), "steps": _spread(steps) if steps else ""}
             for metric in METRICS:
                 row[metric] = _spread([_mean(rows, kind, arm, seed, metric) for seed in seeds])
