@@ -245,7 +245,10 @@ def nearest(name: str, known: Any) -> str:
 
 _OVERLAYS = {
     "inference.json": ("model_*.json", "inference_*.json", "evaluate.json"),
-    "train.json": ("train_*.json", "distill*.json", "smoke.json", "multi_gpu.json", "ablation*.json"),
+    "train.json": (
+        *("train_*.json", "distill*.json", "adapt.json", "ablation*.json"),
+        *("pool.json", "smoke.json", "multi_gpu.json"),
+    ),
 }  # by base
 # what `monai.bundle run --tracking` puts into a config
 _TRACKING = ("tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0", "output_dir")

@@ -105,6 +105,35 @@ class StudyCommands:
         given = {"cpu_minutes": cpu_minutes, "seeds": read_seeds(seeds)}
         ablate(Path(str(output_dir)), words(studies), str(scale), str(dataset_dir), datalist, **given)
 
+    def adaptation(
+        self,
+        data: str,
+        output_dir: str,
+        networks: str,
+        section: str = "adaptation_reported",
+        sharp: str = "training",
+        dataset_dir: str = ".",
+    ) -> None:
+        """Tell how far from sharp volumes scans are, as interpolated and as networks restore them.
+
+        Args:
+            data: datalist.json; its scans have a `modality`.
+            output_dir: folder for adaptation.csv and adaptation.json.
+            networks: NAME=FILE of weights, several with commas between.
+            section: of the scans.
+            sharp: section with the sharp volumes that results should look like.
+            dataset_dir: folder that the datalist's paths are relative to.
+        """
+        from ..adaptation import compare_adaptation
+        from ..data import read_datalist
+        from ..job import parse_networks
+        from ..networks.weights import load_super_resolver
+
+        found = {name: load_super_resolver(file) for name, file in parse_networks(",".join(words(networks)))}
+        scans, volumes = (read_datalist(str(data), name, str(dataset_dir)) for name in (str(section), str(sharp)))
+        for row in compare_adaptation(scans, volumes, found, Path(str(output_dir))):
+            print(" ".join(f"{k} {v}" for k, v in row.items()))
+
     def morphometry(
         self,
         data: str,

@@ -1,0 +1,224 @@
+"""Does a network's result look like sharp volumes? Spectrum and histogram, no discriminator; and when to stop adapting."""
+
+import math
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from torch import Tensor
+
+from .cases import make_case
+from .evaluation import network_method, write_csv
+from .geometry import CanonicalAxes, Grid
+from .inferer import SuperResolutionInferer
+from .intensity import fit_intensity
+from .io import prepare_output, read_volume, write_json
+from .losses import histogram_distance
+from .metrics import head_mask, psnr
+from .networks.super_resolver import SuperResolver
+from .unpaired import PrepareScand
+
+SIDE, TOP = 80.0, 60.0  # mm: of the cube that is looked at, and of its middle below the top of the head
+FREQUENCIES = np.linspace(0.1, 0.45, 15)  # cycles per mm
+CENTRES = torch.linspace(0, 2.5, 64)  # of the histogram, over the mean
+MEASURES = ("spectrum", "histogram")
+ALLOWED = 0.2  # dB of PSNR that adaptation may cost on a pair
+
+
+def central_cube(volume: Tensor, spacing: Sequence[float]) -> Tensor:
+    """A cube of 80 mm inside the brain, over its mean; canonical axes, normalised intensities.
+
+    Args:
+        volume: (D, H, W).
+        spacing: mm.
+    """
+    places = head_mask(volume).nonzero()
+    top = int(places[:, 2].max()) - round(TOP / spacing[2])
+    near = places[(places[:, 2] - top).abs() < TOP / 2 / spacing[2]].float()
+    middle = [int(near[:, 0].mean()), int(near[:, 1].mean()), top]
+    half = [round(SIDE / 2 / s) for s in spacing]
+    box = tuple(slice(max(0, m - h), m + h) for m, h in zip(middle, half, strict=True))
+    cube = volume[box]
+    return cube / cube.mean()
+
+
+def spectrum(cube: Tensor, spacing: Sequence[float]) -> np.ndarray:
+    """Decimal logarithm of the power density at :data:`FREQUENCIES`, averaged over directions; NaN beyond Nyquist's.
+
+    The cube is tapered by a Hann window per axis; densities are per mm^3, so they do not depend on the sampling.
+    """
+    windows = [torch.hann_window(n, periodic=False) for n in cube.shape]
+    taper = torch.einsum("i,j,k->ijk", *windows)
+    power = torch.fft.rfftn((cube - 1) * taper).abs().square() / taper.square().sum() * math.prod(spacing)
+    axes = [torch.fft.fftfreq(n, s) for n, s in zip(cube.shape[:2], spacing[:2], strict=True)]
+    axes.append(torch.fft.rfftfreq(cube.shape[2], spacing[2]))
+    radius = torch.sqrt(axes[0][:, None, None] ** 2 + axes[1][:, None] ** 2 + axes[2] ** 2)
+    width, limit = (FREQUENCIES[1] - FREQUENCIES[0]) / 2, 0.5 / max(spacing)
+    found = [float(power[(radius - f).abs() < width].mean()) if f <= limit else np.nan for f in FREQUENCIES]
+    return np.log10(np.array(found))
+
+
+class SharpLooks:
+    """What sharp volumes of one modality look like, and how far from that a volume is.
+
+    Args:
+        paths: files of sharp volumes.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        cubes = [self._cube(path) for path in paths]
+        with np.errstate(invalid="ignore"):
+            self.spectrum = np.nanmean([spectrum(cube, spacing) for cube, spacing in cubes], axis=0)
+        self.values = torch.cat([cube.flatten()[::7] for cube, _ in cubes])[None]
+
+    def _cube(self, path: str) -> tuple[Tensor, tuple[float, ...]]:
+        volume = read_volume(path)
+        axes = CanonicalAxes.of(volume.affine.numpy())
+        spacing = Grid(tuple(volume.shape[1:]), volume.affine.numpy()).spacing
+        spacing = tuple(spacing[axis] for axis in axes.order)
+        plain = fit_intensity(volume.as_tensor(), path).normalise(volume.as_tensor().float())
+        return central_cube(axes.enter(plain[0]), spacing), spacing
+
+    def distance(self, volume: Tensor, spacing: Sequence[float]) -> dict[str, float]:
+        """``spectrum``: mean absolute difference of the logarithms; ``histogram``: earth mover's, over the mean.
+
+        Args:
+            volume: (D, H, W), canonical axes, normalised.
+            spacing: mm.
+        """
+        cube = central_cube(volume, spacing)
+        far = np.abs(spectrum(cube, spacing) - self.spectrum)
+        histogram = histogram_distance(cube.flatten()[::7][None], self.values, CENTRES)
+        return dict(zip(MEASURES, (float(np.nanmean(far)), float(histogram)), strict=True))
+
+
+class Scan:
+    """A scan whose truth nobody knows, on its target grid, and how far from sharp what networks make of it is.
+
+    Args:
+        item: of a datalist.
+        looks: of its modality.
+    """
+
+    def __init__(self, item: Mapping, looks: SharpLooks) -> None:
+        ready = PrepareScand("image")(item)
+        self.name, self.modality, self.looks = Path(item["image"]).name, item["modality"], looks
+        self.image, self.condition = ready["image"].float()[None], ready["condition"][None]
+        self.spacing = ready["spacing"]
+
+    def distance(self, network: SuperResolver | None, device: torch.device | str = "cpu") -> dict[str, float]:
+        """Of the network's result, or of the interpolated scan where there is none."""
+        image = self.image
+        if network is not None:
+            image = SuperResolutionInferer()(image.to(device), network, self.condition.to(device)).cpu()
+        return self.looks.distance(image[0, 0], self.spacing)
+
+
+def looks_of(items: Sequence[Mapping]) -> dict[str, SharpLooks]:
+    """Of the sharp volumes among some items, by modality."""
+    sharp = [item for item in items if item.get("kind", "sharp") == "sharp"]
+    kinds = dict.fromkeys(item["modality"] for item in sharp)
+    return {kind: SharpLooks([item["image"] for item in sharp if item["modality"] == kind]) for kind in kinds}
+
+
+class AdaptationGuard:
+    """Keep the best weights of an adaptation, and end it when it stops getting better or costs too much.
+
+    Every few epochs it looks at scans that training does not see. The score is the mean, over them and over the two
+    measures, of the distance from sharp volumes relative to that before adaptation (1: nothing gained). Weights that
+    lose more than :data:`ALLOWED` dB on a sharp volume degraded by protocol A are not kept, whatever the score.
+
+    Args:
+        network: being adapted; ``best`` is a copy of it that holds the weights worth keeping.
+        scans: items of held-out scans, with their modality.
+        sharp: items whose sharp volumes are what results should look like.
+        paired: items of sharp volumes, degraded and restored.
+        every: epochs between looks.
+        patience: looks without improvement after which training ends.
+    """
+
+    def __init__(
+        self,
+        network: SuperResolver,
+        scans: Sequence[Mapping],
+        sharp: Sequence[Mapping],
+        paired: Sequence[Mapping],
+        every: int = 1,
+        patience: int = 4,
+    ) -> None:
+        self.network, self.best = network, deepcopy(network)
+        self.scans, self.sharp, self.paired, self.every, self.patience = scans, sharp, paired, every, patience
+        self.before: list[dict[str, float]] = []
+        self.psnr_before, self.score, self.waited, self.ready = 0.0, 1.0, 0, False
+
+    def attach(self, engine: Engine) -> None:
+        """Register a look before the first epoch, and after every few."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.every), self.look)
+
+    def start(self, engine: Engine) -> None:
+        """Read the volumes and see where the adaptation begins."""
+        looks = looks_of(self.sharp)
+        self.scans = [Scan(item, looks[item["modality"]]) for item in self.scans]
+        self.paired = [make_case(item["image"], "A", (2, 2, 2)) for item in self.paired]
+        if not self.ready:
+            self.before = [scan.distance(self.best.eval()) for scan in self.scans]
+            self.psnr_before, self.ready = self._psnr(self.best), True
+
+    def look(self, engine: Engine) -> None:
+        """Judge the network as it is now."""
+        network = self.network.eval()
+        now = [scan.distance(network) for scan in self.scans]
+        ratios = [a[m] / b[m] for a, b in zip(now, self.before, strict=True) for m in MEASURES]
+        score, lost = float(np.mean(ratios)), self.psnr_before - self._psnr(network)
+        better = score < self.score and lost <= ALLOWED
+        engine.logger.info(
+            f"adaptation: distance from sharp volumes {score:.3f} of before, PSNR {-lost:+.2f} dB"
+            f"{', the best so far' if better else ''}; {engine.state.adaptation}"
+        )
+        if better:
+            self.score, self.waited = score, 0
+            self.best.load_state_dict(network.state_dict())
+            return
+        self.waited += 1
+        if self.waited >= self.patience:
+            engine.logger.info(f"adaptation: no better for {self.waited} looks, the end")
+            engine.terminate()
+
+    def _psnr(self, network: SuperResolver) -> float:
+        restore = network_method(network, next(network.parameters()).device)
+        found = [psnr(restore(case)[0, 0], case.reference, case.mask, case.span) for case in self.paired]
+        return float(np.mean(found))
+
+    def state_dict(self) -> dict:
+        """Where it stands."""
+        kept = {name: getattr(self, name) for name in ("before", "psnr_before", "score", "waited", "ready")}
+        return {**kept, "best": self.best.state_dict()}
+
+    def load_state_dict(self, state: Mapping) -> None:
+        """Go on from there."""
+        self.best.load_state_dict(state["best"])
+        for name in ("before", "psnr_before", "score", "waited", "ready"):
+            setattr(self, name, state[name])
+
+
+def compare_adaptation(
+    items: Sequence[Mapping], sharp: Sequence[Mapping], networks: Mapping[str, SuperResolver], folder: Path
+) -> list[dict]:
+    """Distances from sharp volumes of scans as interpolated and as networks restore them.
+
+    Writes ``adaptation.csv`` and ``adaptation.json``; returns the rows.
+    """
+    looks, rows = looks_of(sharp), []
+    for item in items:
+        scan = Scan(item, looks[item["modality"]])
+        for name, network in {"cubic": None, **networks}.items():
+            found = {measure: round(value, 4) for measure, value in scan.distance(network).items()}
+            rows.append({"scan": scan.name, "modality": scan.modality, "method": name, **found})
+    folder = prepare_output(folder)
+    write_csv(rows, folder / "adaptation.csv")
+    write_json(folder / "adaptation.json", {"rows": rows})
+    return rows
