@@ -1,4 +1,4 @@
-"""Does a network's result look like sharp volumes? Spectrum and histogram, no discriminator; and when to stop adapting."""
+"""Do results look like sharp volumes? By spectrum and histogram, without a discriminator; and when to stop adapting."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Unpaired examples: crops of ordinary scans, whose truth nobody knows, beside crops of sharp volumes of other people."""
+"""Unpaired examples: crops of scans whose truth nobody knows, beside crops of sharp volumes of other people."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 

@@ -23,9 +23,7 @@ def _batch(n=2, size=24):
 
 def _engine(network, rate=1e-3):
     judge = PatchDiscriminator(3, 8, 1, num_layers_d=2, norm=("GROUP", {"num_groups": 8}))
-    optimizers = {
-        f"{k}_optimizer": torch.optim.AdamW(n.parameters(), rate) for k, n in (("g", network), ("d", judge))
-    }
+    optimizers = {f"{k}_optimizer": torch.optim.AdamW(n.parameters(), rate) for k, n in (("g", network), ("d", judge))}
     return SimpleNamespace(
         state=SimpleNamespace(device=torch.device("cpu"), g_network=network, d_network=judge, **optimizers)
     )
