@@ -70,8 +70,8 @@ class SharpLooks:
 
     def __init__(self, paths: Sequence[str]) -> None:
         cubes = [self._cube(path) for path in paths]
-        with np.errstate(invalid="ignore"):
-            self.spectrum = np.nanmean([spectrum(cube, spacing) for cube, spacing in cubes], axis=0)
+        spectra = np.ma.masked_invalid([spectrum(cube, spacing) for cube, spacing in cubes])
+        self.spectrum = spectra.mean(axis=0).filled(np.nan)  # of those that are fine enough for a frequency
         self.values = torch.cat([cube.flatten()[::7] for cube, _ in cubes])[None]
 
     def _cube(self, path: str) -> tuple[Tensor, tuple[float, ...]]:

@@ -120,15 +120,22 @@ def check_weights(*paths: str | None) -> None:
             read_weights(path)
 
 
-def preflight(path: str, dataset_dir: str, weights: Sequence[str | None] = ()) -> None:
+def preflight(path: str, dataset_dir: str, weights: Sequence[str | None] = (), sections: Sequence[str] = ()) -> None:
     """See that the lists are sound and every file is there, the weights to begin from too, before a training starts.
+
+    Args:
+        path: datalist.
+        dataset_dir: folder that its paths are relative to.
+        weights: files of weights, or None.
+        sections: of the list, beside those for training and validation.
 
     Raises:
         SystemExit: they are not; the message is one line.
     """
     try:
         validation = read_datalist(path, "validation", dataset_dir)
-        for item in [*read_datalist(path, "training", dataset_dir), *validation]:
+        others = [item for name in ("training", *sections) for item in read_datalist(path, name, dataset_dir)]
+        for item in [*others, *validation]:
             if not Path(item["image"]).is_file():
                 raise InputError(f"{item['image']}: no such file; set --dataset_dir to the folder of the data")
         if any(item.get("kind") == "label_map" for item in validation):

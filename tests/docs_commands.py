@@ -43,7 +43,7 @@ NOT_HERE = {
 }
 
 # Those that take longer, by a word of theirs: tried with `pytest -m slow`
-SLOW = ("train", "evaluate", "uncertainty", "anatomy", "realism", "ckpt_export", "demo", "high_spacing")
+SLOW = ("train", "adaptation", "evaluate", "uncertainty", "anatomy", "realism", "ckpt_export", "demo", "high_spacing")
 
 SMOKE = "configs/smoke.json"
 
@@ -58,6 +58,7 @@ WEIGHTS = {
         "runs/stage8",
         "runs/pairs",
         "runs/student",
+        "runs/adapted",
     ),
     "model_anatomy.pt": ("runs/prior", "runs/prior2"),
 }
@@ -155,6 +156,7 @@ def prepare(folder: Path) -> Path:
     save(folder / "DATA" / "map.nii.gz", labels, affine)
     for k, name in enumerate(("a_T1w", "b_T1w", "c_T1w", "d_T2w")):
         save(folder / "DATA" / f"{name}.nii.gz", head((56, 56, 56), seed=k), np.diag([2.0, 2, 2, 1]))
+    save(folder / "DATA" / "e_T1w.nii.gz", head((56, 56, 28), seed=5), np.diag([2.0, 2, 4, 1]))
     _write_lists(folder)
     return folder
 
@@ -187,5 +189,7 @@ def _write_lists(folder):
         "test": sharp[2:],
     }
     sections |= {"reported_simulated": maps, "tuning_simulated": maps}
+    scans = [{"image": "e_T1w.nii.gz", "modality": "T1w"}]
+    sections |= {f"adaptation{part}": scans for part in ("", "_validation", "_reported")}
     for name in ("configs/datalist.json", "my_list.json"):
         (folder / name).write_text(json.dumps(sections))

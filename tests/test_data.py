@@ -60,3 +60,12 @@ def test_the_share_of_label_maps_can_be_set_whatever_the_weights():
     drawn = list(weighted_sampler(items, 4000, label_maps=0.6))
     assert 0.36 < drawn.count(0) / 4000 < 0.44 and 2.5 < drawn.count(2) / drawn.count(1) < 3.6
     assert set(weighted_sampler(items[1:], 100, label_maps=0.6)) == {0, 1}  # nothing else to draw
+
+
+def test_sections_that_a_training_needs_beside_its_own_are_looked_at_too(tmp_path):
+    (tmp_path / "list.json").write_text(json.dumps({"training": [], "validation": [], "scans": [{"image": "a.nii.gz"}]}))
+    preflight(str(tmp_path / "list.json"), str(tmp_path))
+    with pytest.raises(SystemExit, match="no section 'more'"):
+        preflight(str(tmp_path / "list.json"), str(tmp_path), sections=["more"])
+    with pytest.raises(SystemExit, match=r"a.nii.gz: no such file; set --dataset_dir"):
+        preflight(str(tmp_path / "list.json"), str(tmp_path), sections=["scans"])
