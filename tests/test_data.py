@@ -63,7 +63,9 @@ def test_the_share_of_label_maps_can_be_set_whatever_the_weights():
 
 
 def test_sections_that_a_training_needs_beside_its_own_are_looked_at_too(tmp_path):
-    (tmp_path / "list.json").write_text(json.dumps({"training": [], "validation": [], "scans": [{"image": "a.nii.gz"}]}))
+    (tmp_path / "list.json").write_text(
+        json.dumps({"training": [], "validation": [], "scans": [{"image": "a.nii.gz"}]})
+    )
     preflight(str(tmp_path / "list.json"), str(tmp_path))
     with pytest.raises(SystemExit, match="no section 'more'"):
         preflight(str(tmp_path / "list.json"), str(tmp_path), sections=["more"])
