@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .cases import make_case
 from .evaluation import network_method, write_csv
-from .geometry import CanonicalAxes, Grid
+from .geometry import ANISOTROPY, CanonicalAxes, Grid
 from .inferer import SuperResolutionInferer
 from .intensity import fit_intensity
 from .io import prepare_output, read_volume, write_json
@@ -24,7 +24,8 @@ from .unpaired import PrepareScand
 SIDE, TOP = 80.0, 60.0  # mm: of the cube that is looked at, and of its middle below the top of the head
 FREQUENCIES = np.linspace(0.1, 0.45, 15)  # cycles per mm
 CENTRES = torch.linspace(0, 2.5, 64)  # of the histogram, over the mean
-MEASURES = ("spectrum", "histogram")
+MEASURES = ("spectrum", "through_plane", "histogram")
+CONE = 0.8  # cosine, of the directions that count as through plane
 ALLOWED = 0.2  # dB of PSNR that adaptation may cost on a pair
 
 
@@ -45,10 +46,15 @@ def central_cube(volume: Tensor, spacing: Sequence[float]) -> Tensor:
     return cube / cube.mean()
 
 
-def spectrum(cube: Tensor, spacing: Sequence[float]) -> np.ndarray:
+def spectrum(cube: Tensor, spacing: Sequence[float], axis: int | None = None) -> np.ndarray:
     """Decimal logarithm of the power density at :data:`FREQUENCIES`, averaged over directions; NaN beyond Nyquist's.
 
     The cube is tapered by a Hann window per axis; densities are per mm^3, so they do not depend on the sampling.
+
+    Args:
+        cube: (D, H, W), over its mean.
+        spacing: mm.
+        axis: only directions near this one, or None for all.
     """
     windows = [torch.hann_window(n, periodic=False) for n in cube.shape]
     taper = torch.einsum("i,j,k->ijk", *windows)
@@ -56,8 +62,13 @@ def spectrum(cube: Tensor, spacing: Sequence[float]) -> np.ndarray:
     axes = [torch.fft.fftfreq(n, s) for n, s in zip(cube.shape[:2], spacing[:2], strict=True)]
     axes.append(torch.fft.rfftfreq(cube.shape[2], spacing[2]))
     radius = torch.sqrt(axes[0][:, None, None] ** 2 + axes[1][:, None] ** 2 + axes[2] ** 2)
+    near = torch.ones_like(radius, dtype=torch.bool)
+    if axis is not None:
+        along = axes[axis].abs().reshape([-1 if k == axis else 1 for k in range(3)])
+        near = along > CONE * radius
     width, limit = (FREQUENCIES[1] - FREQUENCIES[0]) / 2, 0.5 / max(spacing)
-    found = [float(power[(radius - f).abs() < width].mean()) if f <= limit else np.nan for f in FREQUENCIES]
+    shells = [near & ((radius - f).abs() < width) for f in FREQUENCIES]
+    found = [float(power[s].mean()) if f <= limit else np.nan for s, f in zip(shells, FREQUENCIES, strict=True)]
     return np.log10(np.array(found))
 
 
@@ -70,8 +81,10 @@ class SharpLooks:
 
     def __init__(self, paths: Sequence[str]) -> None:
         cubes = [self._cube(path) for path in paths]
-        spectra = np.ma.masked_invalid([spectrum(cube, spacing) for cube, spacing in cubes])
-        self.spectrum = spectra.mean(axis=0).filled(np.nan)  # of those that are fine enough for a frequency
+        self.spectra = {}
+        for axis in (None, 0, 1, 2):
+            found = np.ma.masked_invalid([spectrum(*cube, axis) for cube in cubes])
+            self.spectra[axis] = found.mean(axis=0).filled(np.nan)  # of those that are fine enough for a frequency
         self.values = torch.cat([cube.flatten()[::7] for cube, _ in cubes])[None]
 
     def _cube(self, path: str) -> tuple[Tensor, tuple[float, ...]]:
@@ -82,17 +95,21 @@ class SharpLooks:
         plain = fit_intensity(volume.as_tensor(), path).normalise(volume.as_tensor().float())
         return central_cube(axes.enter(plain[0]), spacing), spacing
 
-    def distance(self, volume: Tensor, spacing: Sequence[float]) -> dict[str, float]:
-        """``spectrum``: mean absolute difference of the logarithms; ``histogram``: earth mover's, over the mean.
+    def distance(self, volume: Tensor, spacing: Sequence[float], axis: int | None = None) -> dict[str, float]:
+        """How far a volume is from sharp ones, by each of :data:`MEASURES`.
+
+        ``spectrum`` is the mean absolute difference of the logarithms, ``through_plane`` the same near one axis,
+        ``histogram`` the earth mover's distance of the intensities over their mean.
 
         Args:
             volume: (D, H, W), canonical axes, normalised.
             spacing: mm.
+            axis: through the slices of the scan; None where all axes are alike.
         """
         cube = central_cube(volume, spacing)
-        far = np.abs(spectrum(cube, spacing) - self.spectrum)
+        spectra = [np.nanmean(np.abs(spectrum(cube, spacing, a) - self.spectra[a])) for a in (None, axis)]
         histogram = histogram_distance(cube.flatten()[::7][None], self.values, CENTRES)
-        return dict(zip(MEASURES, (float(np.nanmean(far)), float(histogram)), strict=True))
+        return dict(zip(MEASURES, (*map(float, spectra), float(histogram)), strict=True))
 
 
 class Scan:
@@ -107,14 +124,16 @@ class Scan:
         ready = PrepareScand("image")(item)
         self.name, self.modality, self.looks = Path(item["image"]).name, item["modality"], looks
         self.image, self.condition = ready["image"].float()[None], ready["condition"][None]
-        self.spacing = ready["spacing"]
+        self.spacing, factors = ready["spacing"], self.condition[0, 3:]
+        thick = float(factors.max() - factors.min()) > math.log2(ANISOTROPY)
+        self.axis = int(factors.argmax()) if thick else None
 
     def distance(self, network: SuperResolver | None, device: torch.device | str = "cpu") -> dict[str, float]:
         """Of the network's result, or of the interpolated scan where there is none."""
         image = self.image
         if network is not None:
             image = SuperResolutionInferer()(image.to(device), network, self.condition.to(device)).cpu()
-        return self.looks.distance(image[0, 0], self.spacing)
+        return self.looks.distance(image[0, 0], self.spacing, self.axis)
 
 
 def looks_of(items: Sequence[Mapping]) -> dict[str, SharpLooks]:
@@ -127,7 +146,7 @@ def looks_of(items: Sequence[Mapping]) -> dict[str, SharpLooks]:
 class AdaptationGuard:
     """Keep the best weights of an adaptation, and end it when it stops getting better or costs too much.
 
-    Every few epochs it looks at scans that training does not see. The score is the mean, over them and over the two
+    Every few epochs it looks at scans that training does not see. The score is the mean, over them and over all
     measures, of the distance from sharp volumes relative to that before adaptation (1: nothing gained). Weights that
     lose more than :data:`ALLOWED` dB on a sharp volume degraded by protocol A are not kept, whatever the score.
 
