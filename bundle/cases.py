@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -69,8 +70,15 @@ class Case(NamedTuple):
         return self.axes.enter(resample(self.low, self.reference.shape))
 
 
+def grids_of(shape: Sequence[int], factors: Sequence[float]) -> tuple[list[int], list[int]]:
+    """The largest part of a grid that factors, whole numbers or halves, divide, and what they make of it, in voxels."""
+    parts = [Fraction(f).limit_denominator(2) for f in factors]
+    high = [n // p.numerator * p.numerator for n, p in zip(shape, parts, strict=True)]
+    return high, [n * p.denominator // p.numerator for n, p in zip(high, parts, strict=True)]
+
+
 def make_case(
-    path: str | Path, protocol: str, factors: Sequence[int], seed: int = 0, alter: Alter | None = None
+    path: str | Path, protocol: str, factors: Sequence[float], seed: int = 0, alter: Alter | None = None
 ) -> Case:
     """Degrade a sharp volume; it is first cropped so that the factors divide it.
 
@@ -79,14 +87,14 @@ def make_case(
     """
     volume = read_volume(path)
     modality = modality_by_name(Path(path)) or modality_by_histogram(volume.as_tensor(), tuple(volume.pixdim.tolist()))
-    shape = [n // f * f for n, f in zip(volume.shape[1:], factors, strict=True)]
+    shape, low_shape = grids_of(volume.shape[1:], factors)
     sharp = volume.as_tensor()[0, : shape[0], : shape[1], : shape[2]]
     if alter is not None:
         sharp = alter(sharp, volume.pixdim.tolist())
     low_end, high_end = percentiles(sharp, (0.1, 99.9))
     noisy = replace(PROTOCOLS[protocol], noise=PROTOCOLS[protocol].noise * (high_end - low_end))
     generator = torch.Generator().manual_seed(seed)
-    low = noisy(sharp[None, None], [n // f for n, f in zip(shape, factors, strict=True)], generator)
+    low = noisy(sharp[None, None], low_shape, generator)
     intensity = fit_intensity(low, str(path))
     reference = intensity.normalise(sharp)
     mask = masked(reference, str(path))
@@ -100,7 +108,7 @@ def make_simulated_case(
     path: str | Path,
     modality: str,
     protocol: str,
-    factors: Sequence[int],
+    factors: Sequence[float],
     seed: int = 0,
     alter: Alter | None = None,
 ) -> Case:
@@ -116,7 +124,7 @@ def make_person(
     path: str | Path,
     modality: str,
     protocol: str,
-    factors: Sequence[int],
+    factors: Sequence[float],
     seed: int = 0,
     alter: Alter | None = None,
 ) -> tuple[Case, Tensor]:
@@ -132,9 +140,9 @@ def make_person(
     if alter is not None:
         fine = alter(fine, spacing)
     views = Acquisition()(torch.stack(render(fine, parameters, spacing)), shape)
-    low_shape = [n // f for n, f in zip(shape, factors, strict=True)]
-    whole = [slice(n * f) for n, f in zip(low_shape, factors, strict=True)]
-    sharp, reference = views[:, *whole] * bias_field([s.stop for s in whole], torch.tensor(parameters["bias"]).float())
+    high_shape, low_shape = grids_of(shape, factors)
+    whole = [slice(n) for n in high_shape]
+    sharp, reference = views[:, *whole] * bias_field(high_shape, torch.tensor(parameters["bias"]).float())
     low_end, high_end = percentiles(sharp, (0.1, 99.9))
     noisy = replace(PROTOCOLS[protocol], noise=PROTOCOLS[protocol].noise * (high_end - low_end))
     low = noisy(sharp[None, None], low_shape, torch.Generator().manual_seed(seed))
@@ -179,7 +187,7 @@ def main_group(fine: Tensor) -> Tensor:
     return result
 
 
-def make_cases(item: Mapping, protocols: Sequence[str], factors: Sequence[Sequence[int]]) -> Iterator[Case]:
+def make_cases(item: Mapping, protocols: Sequence[str], factors: Sequence[Sequence[float]]) -> Iterator[Case]:
     """All cases of an item of a datalist, one after the other; a given pair is one, whatever the protocols."""
     if "low" in item:
         yield make_given_case(item)

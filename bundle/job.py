@@ -2,7 +2,6 @@
 
 import json
 import logging
-import operator
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,7 +91,7 @@ def evaluate(
     section: str = "reported",
     dataset_dir: str = ".",
     protocols: Sequence[str] = ("A", "B"),
-    factors: Sequence[Sequence[int]] = ((2, 2, 2), (1, 1, 3)),
+    factors: Sequence[Sequence[float]] = ((2, 2, 2), (1, 1, 3)),
     networks: str | None = None,
     model: str | None = None,
     device: str | torch.device | None = None,
@@ -108,7 +107,7 @@ def evaluate(
         section: of the datalist, or several with commas between.
         dataset_dir: folder that the datalist's paths are relative to.
         protocols: how volumes are degraded.
-        factors: likewise, whole numbers.
+        factors: likewise, whole numbers or halves.
         networks: NAME=FILE, several with commas between.
         model: name of another network, see :func:`load_model`.
         device: where networks run.
@@ -168,19 +167,21 @@ def read_items(data: str, section: str, dataset_dir: str) -> list[dict]:
     return items
 
 
-def parse_factors(factors: Sequence[Sequence[int]]) -> list[tuple[int, int, int]]:
-    """Lists of three whole numbers each.
+def parse_factors(factors: Sequence[Sequence[float]]) -> list[tuple[float, float, float]]:
+    """Lists of three whole numbers or halves each, from 1.
 
     Raises:
         InputError: they are something else.
     """
     try:
-        found = [tuple(operator.index(n) for n in (d, h, w)) for d, h, w in factors]  # whole numbers only
-        sound = min(n for f in found for n in f) > 0
-    except (TypeError, ValueError):
+        found = [tuple(float(n) for n in (d, h, w)) for d, h, w in factors]
+        sound = all(n >= 1 and (2 * n).is_integer() for f in found for n in f)
+        found = [tuple(int(n) if n.is_integer() else n for n in f) for f in found]
+    except (TypeError, ValueError, OverflowError):
         sound = False
     if not sound:
-        raise InputError(f"--factors {factors}: allowed are lists of three whole numbers: [[2,2,2],[1,1,3]]")
+        allowed = "lists of three whole numbers: [[2,2,2],[1,1,3]], or halves: [[1.5,1.5,1.5]]"
+        raise InputError(f"--factors {factors}: allowed are {allowed}")
     return found
 
 

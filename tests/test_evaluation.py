@@ -6,6 +6,7 @@ import pytest
 import torch
 from data import head, phantom_map, save
 
+from bundle.cases import grids_of
 from bundle.evaluation import (
     classical_methods,
     compare,
@@ -32,6 +33,13 @@ def test_cases_are_cropped_to_the_factors_degraded_and_repeatable(path):
     assert case.reference.shape == (48, 44, 48) and case.low.shape == (1, 1, 24, 22, 16)
     assert torch.equal(case.low, again.low) and case.condition.tolist()[0][:3] == [0, 1, 0]
     assert not torch.equal(case.low, make_case(path, "A", (2, 2, 3), seed=1).low)
+
+
+def test_halves_divide_a_grid_too(path):
+    assert grids_of((50, 49, 48), (1.5, 2, 2.5)) == ([48, 48, 45], [32, 24, 18])
+    case = make_case(path, "A", (1.5, 1.5, 1))
+    assert all(n * f == m for n, f, m in zip(case.low.shape[2:], case.factors, case.reference.shape, strict=True))
+    assert torch.allclose(2 ** case.condition[0, 3:].sort().values, torch.tensor([1.0, 1.5, 1.5]))
 
 
 def test_the_noise_is_the_stated_share_of_the_range(path):

@@ -64,7 +64,7 @@ class StudyCommands:
             section: of the datalist, several with commas between.
             dataset_dir: folder that the datalist's paths are relative to.
             protocols: of A (1 % noise), B (3 %), C (another point-spread function).
-            factors: list of three whole numbers each.
+            factors: list of three whole numbers or halves each.
             networks: NAME=FILE of weights, several with commas between, for rows of their own.
             model: name of another network, such as `teacher` (configs/model_teacher.json), for rows of its own.
             device: cpu or cuda.
@@ -150,7 +150,7 @@ class StudyCommands:
             output_dir: folder for morphometry.csv and morphometry.png.
             section: of the datalist, several with commas between.
             dataset_dir: folder that the datalist's paths are relative to.
-            factors: list of three whole numbers each.
+            factors: list of three whole numbers or halves each.
             protocol: A, B or C.
         """
         need_drawing()
@@ -177,7 +177,7 @@ class StudyCommands:
             output_dir: folder for hallucination.csv and hallucination.png.
             section: of the datalist, several with commas between.
             dataset_dir: folder that the datalist's paths are relative to.
-            factors: list of three whole numbers each.
+            factors: list of three whole numbers or halves each.
             protocol: A, B or C.
             seed: of the places.
         """
