@@ -72,10 +72,14 @@ def name_parts(path: Path) -> tuple[str, str]:
     return (bids[1], f"_{bids[2]}") if bids else (stem, "")
 
 
+def join_name(stem: str, suffix: str, part: str = RESULT) -> str:
+    """``<stem>_<part><suffix>.nii.gz``, the parts of a name as :func:`name_parts` gives them."""
+    return f"{stem}_{part}{suffix}.nii.gz"
+
+
 def result_name(path: Path, part: str = RESULT) -> str:
     """Name of a result: ``<stem>_<part>.nii.gz``, with a BIDS suffix kept last (``sub-01_<part>_T1w.nii.gz``)."""
-    stem, suffix = name_parts(path)
-    return f"{stem}_{part}{suffix}.nii.gz"
+    return join_name(*name_parts(path), part)
 
 
 def is_result(path: Path) -> bool:

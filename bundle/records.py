@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from .data import normal, path_inside, read_images
 from .errors import InputError
-from .io import RESULT, find_volumes, is_result, name_parts, split_name
+from .io import RESULT, find_volumes, is_result, join_name, name_parts, split_name
 
 DATALIST = ".json"
 
@@ -36,7 +36,7 @@ class Record(NamedTuple):
 
     def result(self, part: str = RESULT) -> str:
         """Path of a result below the output folder."""
-        return f"{self.stem}_{part}{self.suffix}.nii.gz"
+        return join_name(self.stem, self.suffix, part)
 
     def item(self) -> dict[str, Any]:
         """Item of a MONAI dataset: plain text and lists, which any loader can collate and any process can be sent."""

@@ -15,7 +15,7 @@ from . import __version__
 from .bids import describe_derivatives
 from .errors import InputError, one_line
 from .inferer import RAN_OUT, TILE
-from .io import RESULT, TISSUE, UNCERTAINTY, dicom_folder, sha256, write_json, write_volume
+from .io import RESULT, TISSUE, UNCERTAINTY, dicom_folder, join_name, sha256, write_json, write_volume
 from .networks.anatomy import TISSUES
 from .networks.super_resolver import MODALITIES
 from .records import shown_options, source_uri
@@ -90,7 +90,7 @@ class SaveResultd(MapTransform):
 
     def result(self, item: Mapping[Hashable, Any], part: str) -> Path:
         """Where a result goes."""
-        return self.folder / f"{item['stem']}_{part}{item['suffix']}.nii.gz"
+        return self.folder / join_name(item["stem"], item["suffix"], part)
 
     def _write_dicom(
         self, folder: Path, volume: np.ndarray, affine: np.ndarray, item: Mapping[Hashable, Any], sidecar: dict

@@ -16,7 +16,7 @@ from ..compute import pick_device
 from ..errors import InputError, one_line
 from ..failures import Failure, save, summary
 from ..gradients import read_coefficients
-from ..io import RESULT, dicom_folder, prepare_output
+from ..io import dicom_folder, join_name, prepare_output
 from ..networks.weights import load, read_weights
 from ..records import Record, find_records
 
@@ -96,7 +96,7 @@ def _is_done(item: Mapping[str, Any], output_dir: str | Path, dicom: bool) -> bo
 
 def expected_result(item: Mapping[str, Any], output_dir: str | Path) -> Path:
     """Where the result of an item will be; when it is there, the volume is done."""
-    return Path(output_dir) / f"{item['stem']}_{RESULT}{item['suffix']}.nii.gz"
+    return Path(output_dir) / join_name(item["stem"], item["suffix"])
 
 
 def label(item: Mapping[str, Any]) -> str:
