@@ -50,7 +50,7 @@ class MixtureStep(DiffusionStep):
         weights: Mapping[str, float] | None = None,
         sharpness: float = 4.0,
         routed: float = 0.5,
-        threshold: float = 0.3,
+        threshold: float = 0.4,
         amp: bool = True,
         clip: float = 1.0,
     ) -> None:
