@@ -27,6 +27,7 @@ NOT_HERE = {
     "python -m bundle ablate": "trains, for minutes to hours; tests/test_studies_ablation.py trains small arms",
     "python -m bundle reproduce": "an hour, on data that are not here",
     "python -m bundle hallucination": "needs a real brain with flat places",
+    "python -m bundle morphometry": "needs a real brain with white matter",
     "python -m bundle evaluate DATA/t1/niimath_t1_brain_0p8mm.nii.gz": "needs that brain",
     "python -m bundle enhance dicom_folder": "DICOM of the reader's own; tests/test_dicom.py",
     "python -m bundle enhance DICOM_FOLDER": "likewise",
@@ -61,6 +62,7 @@ WEIGHTS = {
         "runs/adapted",
     ),
     "model_anatomy.pt": ("runs/prior", "runs/prior2"),
+    "model_moe.pt": ("runs/moe1", "runs/moe2"),
 }
 
 
