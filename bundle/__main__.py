@@ -11,7 +11,7 @@ from fire.decorators import SetParseFns
 
 from .command_line import refuse_code
 from .errors import InputError
-from .studies.commands import StudyCommands
+from .studies.commands import StudyCommands, words
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -205,15 +205,15 @@ class Commands(StudyCommands):
             data: datalist.json.
             output_dir: folder for regions.json.
             networks: NAME=FILE of weights, several with commas between.
-            section: of the datalist.
+            section: of the datalist, several with commas between.
             dataset_dir: folder that the datalist's paths are relative to.
             modalities: of label maps.
             routing: threshold of sparse routing, for a row of its own.
         """
         from .job import regions
 
-        names = modalities if isinstance(modalities, tuple | list) else str(modalities).split(",")
-        regions(str(data), Path(str(output_dir)), networks, section, str(dataset_dir), names, routing)
+        files, sections = (",".join(words(value)) for value in (networks, section))
+        regions(str(data), Path(str(output_dir)), files, sections, str(dataset_dir), words(modalities), routing)
 
     def export(self, output_dir: str = str(ROOT / "models"), model: str | None = None) -> None:
         """Write the network as TorchScript (model.ts) and ONNX (model.onnx), for configs/inference_cuda.json and _onnx.

@@ -279,5 +279,6 @@ def regions(
     named = {name: load_super_resolver(weights) for name, weights in parse_networks(networks)}
     if not named:
         raise InputError("--networks is missing; allowed is NAME=FILE, several with commas between")
-    items, folder = read_datalist(data, section, dataset_dir), prepare_output(output_dir)
+    items = [item for name in section.split(",") for item in read_datalist(data, name, dataset_dir)]
+    folder = prepare_output(output_dir)
     print(evaluate_regions(items, named, modalities, routing, folder))
