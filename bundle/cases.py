@@ -153,7 +153,7 @@ def make_person(
     case = Path(path).name, modality, protocol, tuple(factors), normalised, reference, mask, span
     tissue = main_group(fine)[tuple(whole)]
     made = Case(*case, CanonicalAxes.of(affine), "7T", tissue, spacing=tuple(2 * s for s in spacing))
-    return made, sharp[0]
+    return made, sharp
 
 
 def masked(reference: Tensor, name: str) -> Tensor:

@@ -1,9 +1,9 @@
 import json
 
 import numpy as np
-from data import head, save, small_network
+from data import head, phantom_map, save, small_network
 
-from bundle.guided_evaluation import evaluate_guidance, make_guided_case
+from bundle.guided_evaluation import evaluate_guidance, make_guided_case, rows_of
 
 
 def test_a_scan_with_both_effects_is_shaded_and_bent_and_its_truth_is_not(tmp_path):
@@ -25,3 +25,13 @@ def test_every_network_gets_its_rows(tmp_path):
     assert {f"told, {view}" for view in ("as it is", "N4 and coefficients", "true maps")} <= rows
     assert len(rows) == 7
     assert "| plain, corrected first |" in table
+
+
+def test_a_label_map_stands_for_a_scan_with_both_effects_too(tmp_path):
+    labels, affine = phantom_map()
+    path = save(tmp_path / "map.nii.gz", labels.astype(np.int16), affine)
+    guided = make_guided_case({"image": str(path), "kind": "label_map"}, "A", (2, 2, 2))
+    case = guided.case
+    assert case.contrast == "7T" and case.reference.ndim == 3
+    assert case.low.shape[2:] == tuple(n // 2 for n in case.reference.shape)
+    assert len(rows_of(guided, {"told": small_network(guided=True)})) == 5
