@@ -121,9 +121,8 @@ class Commands(StudyCommands):
         """
         from .job import guidance
 
-        names = ",".join(section) if isinstance(section, tuple | list) else str(section)
-        files = ",".join(networks) if isinstance(networks, tuple | list) else str(networks)
-        guidance(str(data), Path(str(output_dir)), files, names, str(dataset_dir), str(protocol), int(seed))
+        files, sections = (",".join(words(value)) for value in (networks, section))
+        guidance(str(data), Path(str(output_dir)), files, sections, str(dataset_dir), str(protocol), int(seed))
 
     def uncertainty(
         self,

@@ -128,10 +128,11 @@ class Scan:
         thick = float(factors.max() - factors.min()) > math.log2(ANISOTROPY)
         self.axis = int(factors.argmax()) if thick else None
 
-    def distance(self, network: SuperResolver | None, device: torch.device | str = "cpu") -> dict[str, float]:
+    def distance(self, network: SuperResolver | None) -> dict[str, float]:
         """Of the network's result, or of the interpolated scan where there is none."""
         image = self.image
         if network is not None:
+            device = next(network.parameters()).device
             image = SuperResolutionInferer()(image.to(device), network, self.condition.to(device)).cpu()
         return self.looks.distance(image[0, 0], self.spacing, self.axis)
 

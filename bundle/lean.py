@@ -7,7 +7,6 @@ works for a few seconds this is a third of its time (docs/performance.md).
 
 import gc
 import importlib
-import os
 import sys
 import types
 from collections.abc import Iterator, Sequence
@@ -77,7 +76,6 @@ def import_monai() -> None:
     """
     if "monai" in sys.modules:
         return
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch asks for huge pages: fewer page faults
     with _uncollected(), hidden(), _without_sharding():
         importlib.import_module("monai.bundle")
         importlib.import_module("ignite.handlers")

@@ -95,7 +95,7 @@ class AdversarialStep:
 
     def _tissue(self, batch: Mapping[str, Tensor], image: Tensor) -> Tensor:
         """Probabilities of every other voxel, (B, K, D / 2, H / 2, W / 2)."""
-        corners = torch.zeros(len(image), 3, dtype=torch.long)
+        corners = torch.zeros(len(image), 3, dtype=torch.long, device=image.device)
         context = self.extractor.context(batch["context"])
         return self.extractor.tissue_at(corners, image, batch["cells"], context, batch["condition"])
 
