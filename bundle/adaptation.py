@@ -19,13 +19,13 @@ from .io import prepare_output, read_volume, write_json
 from .losses import histogram_distance
 from .metrics import head_mask, psnr
 from .networks.super_resolver import SuperResolver
+from .spectra import radial_mean
 from .unpaired import PrepareScand
 
 SIDE, TOP = 80.0, 60.0  # mm: of the cube that is looked at, and of its middle below the top of the head
 FREQUENCIES = np.linspace(0.1, 0.45, 15)  # cycles per mm
 CENTRES = torch.linspace(0, 2.5, 64)  # of the histogram, over the mean
 MEASURES = ("spectrum", "through_plane", "histogram")
-CONE = 0.8  # cosine, of the directions that count as through plane
 ALLOWED = 0.2  # dB of PSNR that adaptation may cost on a pair
 
 
@@ -59,17 +59,7 @@ def spectrum(cube: Tensor, spacing: Sequence[float], axis: int | None = None) ->
     windows = [torch.hann_window(n, periodic=False) for n in cube.shape]
     taper = torch.einsum("i,j,k->ijk", *windows)
     power = torch.fft.rfftn((cube - 1) * taper).abs().square() / taper.square().sum() * math.prod(spacing)
-    axes = [torch.fft.fftfreq(n, s) for n, s in zip(cube.shape[:2], spacing[:2], strict=True)]
-    axes.append(torch.fft.rfftfreq(cube.shape[2], spacing[2]))
-    radius = torch.sqrt(axes[0][:, None, None] ** 2 + axes[1][:, None] ** 2 + axes[2] ** 2)
-    near = torch.ones_like(radius, dtype=torch.bool)
-    if axis is not None:
-        along = axes[axis].abs().reshape([-1 if k == axis else 1 for k in range(3)])
-        near = along > CONE * radius
-    width, limit = (FREQUENCIES[1] - FREQUENCIES[0]) / 2, 0.5 / max(spacing)
-    shells = [near & ((radius - f).abs() < width) for f in FREQUENCIES]
-    found = [float(power[s].mean()) if f <= limit else np.nan for s, f in zip(shells, FREQUENCIES, strict=True)]
-    return np.log10(np.array(found))
+    return np.log10(radial_mean(power, cube.shape, spacing, FREQUENCIES, axis))
 
 
 class SharpLooks:

@@ -37,7 +37,7 @@ def read_sections(path: str, section: str | None) -> dict:
 
 
 def read_datalist(path: str, section: str, dataset_dir: str) -> list[dict]:
-    """Items of one section of a MONAI datalist, with ``image`` resolved against ``dataset_dir``.
+    """Items of a section of a MONAI datalist, or several with commas between; ``image`` is resolved in ``dataset_dir``.
 
     An item holds ``image`` (file); it may hold ``kind`` (``sharp`` or ``label_map``), ``modality`` and ``weight``.
 
@@ -45,12 +45,13 @@ def read_datalist(path: str, section: str, dataset_dir: str) -> list[dict]:
         InputError: missing list or section, an item without image or of unknown kind.
     """
     items = []
-    for item in read_sections(path, section)[section]:
-        if not isinstance(item, dict) or "image" not in item:
-            raise InputError(f"{path}: section {section!r} holds {item!r}; every item needs an 'image'")
-        if item.get("kind", "sharp") not in KINDS:
-            raise InputError(f"{path}: kind {item['kind']!r} of {item['image']}; allowed: {', '.join(KINDS)}")
-        items.append({**item, "image": str(path_inside(dataset_dir, item["image"], path, absolute=True))})
+    for name in section.split(","):
+        for item in read_sections(path, name)[name]:
+            if not isinstance(item, dict) or "image" not in item:
+                raise InputError(f"{path}: section {name!r} holds {item!r}; every item needs an 'image'")
+            if item.get("kind", "sharp") not in KINDS:
+                raise InputError(f"{path}: kind {item['kind']!r} of {item['image']}; allowed: {', '.join(KINDS)}")
+            items.append({**item, "image": str(path_inside(dataset_dir, item["image"], path, absolute=True))})
     return items
 
 
@@ -134,8 +135,7 @@ def preflight(path: str, dataset_dir: str, weights: Sequence[str | None] = (), s
     """
     try:
         validation = read_datalist(path, "validation", dataset_dir)
-        others = [item for name in ("training", *sections) for item in read_datalist(path, name, dataset_dir)]
-        for item in [*others, *validation]:
+        for item in [*read_datalist(path, ",".join(("training", *sections)), dataset_dir), *validation]:
             if not Path(item["image"]).is_file():
                 raise InputError(f"{item['image']}: no such file; set --dataset_dir to the folder of the data")
         if any(item.get("kind") == "label_map" for item in validation):

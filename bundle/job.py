@@ -202,7 +202,7 @@ def guidance(
     if protocol not in PROTOCOLS:
         raise InputError(f"--protocol {protocol!r}: allowed are {', '.join(PROTOCOLS)}")
     found = {name: load_super_resolver(weights) for name, weights in parse_networks(networks)}
-    items = [item for name in section.split(",") for item in read_datalist(data, name, dataset_dir)]
+    items = read_datalist(data, section, dataset_dir)
     print(evaluate_guidance(items, found, protocol, prepare_output(output_dir), seed))
 
 
@@ -226,7 +226,7 @@ def uncertainty(
 
     folder, where = prepare_output(output_dir), pick_device(None)
     network, path = load_model(model)
-    items = [item for name in section.split(",") for item in read_datalist(data, name, dataset_dir)]
+    items = read_datalist(data, section, dataset_dir)
     judged = judge_all(network, items, where, samples, FACTORS)
     for row in report(judged, folder):
         print(" ".join(f"{key} {value}" for key, value in row.items()))
@@ -279,6 +279,6 @@ def regions(
     named = {name: load_super_resolver(weights) for name, weights in parse_networks(networks)}
     if not named:
         raise InputError("--networks is missing; allowed is NAME=FILE, several with commas between")
-    items = [item for name in section.split(",") for item in read_datalist(data, name, dataset_dir)]
+    items = read_datalist(data, section, dataset_dir)
     folder = prepare_output(output_dir)
     print(evaluate_regions(items, named, modalities, routing, folder))

@@ -17,6 +17,7 @@ from .simulate import read_maps, scan
 from .simulation.acquisition import Acquisition
 from .simulation.protocol import MODALITIES, draw
 from .simulation.rendering import brain_mask, deform, draw_shape, prepare_map, render
+from .spectra import radial_mean
 
 FREQUENCIES = np.linspace(0.05, 0.4, 15)  # cycles per mm
 
@@ -58,13 +59,7 @@ def power_spectrum(volume: Tensor, spacing: Sequence[float], frequencies: np.nda
     """
     mean = volume[volume > 0.1 * volume.max()].mean()
     power = torch.fft.rfftn(volume / mean).abs().square() / volume.numel()
-    axes = [torch.fft.fftfreq(n, s) for n, s in zip(volume.shape[:2], spacing[:2], strict=True)]
-    axes.append(torch.fft.rfftfreq(volume.shape[2], spacing[2]))
-    radius = torch.sqrt(axes[0][:, None, None] ** 2 + axes[1][:, None] ** 2 + axes[2] ** 2)
-    width = (frequencies[1] - frequencies[0]) / 2
-    values = [float(power[(radius - f).abs() < width].mean()) for f in frequencies]
-    limit = 0.5 / max(spacing)
-    return np.array([v if f <= limit else np.nan for v, f in zip(values, frequencies, strict=True)])
+    return radial_mean(power, volume.shape, spacing, frequencies)
 
 
 class Brain(NamedTuple):
