@@ -78,7 +78,7 @@ class Unpaired(Dataset):
         if not scans:
             raise InputError("no scans to adapt to; list them in the datalist's section 'adaptation'")
         cached = {"runtime_cache": True, "copy_cache": False}
-        self.scans = CacheDataset([{**scan, "kind": "sharp"} for scan in scans], transform, **cached)
+        self.scans = CacheDataset(list(scans), transform, **cached)
         self.sharp, self.count = CacheDataset(sharp, sharp_transform, **cached), count
 
     def __len__(self) -> int:

@@ -1,6 +1,7 @@
 """Adaptation of a trained network to scans of a protocol that no simulation knows, without pairs."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 
 import torch
 from monai.engines import AdversarialTrainer
@@ -35,7 +36,7 @@ class AdversarialStep:
     The terms stand in ``engine.state.adaptation``.
 
     Args:
-        before: the network before adaptation, frozen.
+        network: before adaptation; it is compared with a copy of what it is now.
         extractor: frozen.
         weights: of the terms, where they differ from :data:`WEIGHTS`.
         amp: bf16 where it is fast, for what is not trained.
@@ -47,7 +48,7 @@ class AdversarialStep:
 
     def __init__(
         self,
-        before: SuperResolver,
+        network: SuperResolver,
         extractor: AnatomyExtractor,
         weights: Mapping[str, float] | None = None,
         amp: bool = True,
@@ -56,7 +57,7 @@ class AdversarialStep:
         unknown = set(weights or {}) - set(WEIGHTS)
         if unknown:
             raise ValueError(f"weights of {', '.join(sorted(unknown))}: allowed are {', '.join(WEIGHTS)}")
-        self.before, self.extractor = (n.eval().requires_grad_(False) for n in (before, extractor))
+        self.before, self.extractor = (n.eval().requires_grad_(False) for n in (deepcopy(network), extractor))
         self.weights, self.amp, self.clip = {**WEIGHTS, **(weights or {})}, amp, clip
         self.judge, self.intensity = PatchAdversarialLoss(criterion="least_squares"), IntensityLoss()
 
