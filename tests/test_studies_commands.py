@@ -29,6 +29,7 @@ def test_lists_come_as_text_or_as_fire_reads_them():
         (["ablate", "OUT", "--scale", "large"], "--scale 'large': allowed are volume, seed"),
         (["ablate", "OUT", "--dataset_dir", "gone"], "no such file; set --dataset_dir to the folder of the data"),
         (["morphometry", "gone.nii.gz", "OUT"], "gone.nii.gz: no such file or folder"),
+        (["ablate", "OUT", "--scale", "seed", "--studies", "experts"], "at --scale seed there are prior, modulation"),
         (["hallucination", "VOLUME", "OUT", "--factors", "2"], "three whole numbers"),
         (["evaluate", "VOLUME", "OUT", "--tissue", "maybe"], "--tissue 'maybe': allowed is true or false"),
     ],

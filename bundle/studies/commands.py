@@ -120,8 +120,8 @@ class StudyCommands:
             data: datalist.json; its scans have a `modality`.
             output_dir: folder for adaptation.csv and adaptation.json.
             networks: NAME=FILE of weights, several with commas between.
-            section: of the scans.
-            sharp: section with the sharp volumes that results should look like.
+            section: of the scans, several with commas between.
+            sharp: sections with the sharp volumes that results should look like.
             dataset_dir: folder that the datalist's paths are relative to.
         """
         from ..adaptation import compare_adaptation
@@ -130,7 +130,8 @@ class StudyCommands:
         from ..networks.weights import load_super_resolver
 
         found = {name: load_super_resolver(file) for name, file in parse_networks(",".join(words(networks)))}
-        scans, volumes = (read_datalist(str(data), name, str(dataset_dir)) for name in (str(section), str(sharp)))
+        sections = (",".join(words(value)) for value in (section, sharp))
+        scans, volumes = (read_datalist(str(data), names, str(dataset_dir)) for names in sections)
         for row in compare_adaptation(scans, volumes, found, Path(str(output_dir))):
             print(" ".join(f"{k} {v}" for k, v in row.items()))
 

@@ -53,7 +53,10 @@ def ablate(
         raise InputError(f"--scale {scale!r}: allowed are {', '.join(SCALES)}")
     plan = read_plan(studies, cpu_minutes=cpu_minutes, seeds=seeds)
     if scale == "seed":
-        at_seed_scale(prepare_output(folder), [study for study in studies if study in SEED_PAIRS])
+        asked = [study for study in studies if study in SEED_PAIRS]
+        if not asked:
+            raise InputError(f"--studies {','.join(studies)}: at --scale seed there are {', '.join(SEED_PAIRS)}")
+        at_seed_scale(prepare_output(folder), asked)
         return
     lists = datalist or str(ROOT / "configs" / "datalist.json")
     measured = {kind: read_datalist(lists, m["section"], dataset_dir) for kind, m in plan["measured"].items()}
