@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -110,6 +110,17 @@ def path_inside(root: str | os.PathLike, path: str, name: str, absolute: bool = 
     return file if os.path.isabs(path) or os.path.isabs(root) else Path(os.path.normpath(Path(root) / path))
 
 
+def check_files(items: Iterable[Mapping], keys: Sequence[str] = ("image",)) -> None:
+    """See that all files of some items are there, before work of minutes begins.
+
+    Raises:
+        InputError: one is not.
+    """
+    for path in (item[key] for item in items for key in keys):
+        if not Path(path).is_file():
+            raise InputError(f"{path}: no such file; set --dataset_dir to the folder of the data")
+
+
 def check_weights(*paths: str | None) -> None:
     """See that files of weights can be read; None is no file.
 
@@ -135,9 +146,7 @@ def preflight(path: str, dataset_dir: str, weights: Sequence[str | None] = (), s
     """
     try:
         validation = read_datalist(path, "validation", dataset_dir)
-        for item in [*read_datalist(path, ",".join(("training", *sections)), dataset_dir), *validation]:
-            if not Path(item["image"]).is_file():
-                raise InputError(f"{item['image']}: no such file; set --dataset_dir to the folder of the data")
+        check_files([*read_datalist(path, ",".join(("training", *sections)), dataset_dir), *validation])
         if any(item.get("kind") == "label_map" for item in validation):
             raise InputError(f"{path}: a label map in 'validation'; only sharp volumes can be validated on")
         check_weights(*weights)

@@ -1,7 +1,6 @@
 """Training on real pairs: a low-field and a high-field scan of one person."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,7 +8,7 @@ from monai.transforms import Randomizable, Transform
 from torch import Tensor
 
 from .augmentation import pad_view
-from .data import check_weights, path_inside, read_sections
+from .data import check_files, check_weights, path_inside, read_sections
 from .errors import InputError
 from .intensity import fit_intensity, match_linearly
 from .io import read_volume
@@ -71,10 +70,7 @@ def preflight(path: str, dataset_dir: str, weights: Sequence[str | None] = ()) -
             pairs = read_pairs(path, section, dataset_dir)
             if not pairs:
                 raise InputError(f"{path}: section {section!r} is empty; it needs at least one pair")
-            for item in pairs:
-                for key in ("low", "high"):
-                    if not Path(item[key]).is_file():
-                        raise InputError(f"{item[key]}: no such file; set --dataset_dir to the folder of the data")
+            check_files(pairs, ("low", "high"))
         check_weights(*weights)
     except InputError as error:
         raise SystemExit(f"error: {error}") from None

@@ -125,13 +125,14 @@ class StudyCommands:
             dataset_dir: folder that the datalist's paths are relative to.
         """
         from ..adaptation import compare_adaptation
-        from ..data import read_datalist
+        from ..data import check_files, read_datalist
         from ..job import parse_networks
         from ..networks.weights import load_super_resolver
 
         found = {name: load_super_resolver(file) for name, file in parse_networks(",".join(words(networks)))}
         sections = (",".join(words(value)) for value in (section, sharp))
         scans, volumes = (read_datalist(str(data), names, str(dataset_dir)) for names in sections)
+        check_files([*scans, *volumes])
         for row in compare_adaptation(scans, volumes, found, Path(str(output_dir))):
             print(" ".join(f"{k} {v}" for k, v in row.items()))
 

@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from ..compute import pick_device
-from ..data import read_datalist
+from ..data import check_files, read_datalist
 from ..errors import InputError
 from ..evaluation import classical_methods, compare, network_method, write_csv
 from ..guided_evaluation import make_guided_case, rows_of
@@ -60,9 +60,7 @@ def ablate(
         return
     lists = datalist or str(ROOT / "configs" / "datalist.json")
     measured = {kind: read_datalist(lists, m["section"], dataset_dir) for kind, m in plan["measured"].items()}
-    for item in [i for items in measured.values() for i in items]:
-        if not Path(item["image"]).is_file():
-            raise InputError(f"{item['image']}: no such file; set --dataset_dir to the folder of the data")
+    check_files(item for items in measured.values() for item in items)
     folder = prepare_output(folder)
     runs = train_all(plan, folder, dataset_dir, lists)
     rows = measure(runs, plan, measured)

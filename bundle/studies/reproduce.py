@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from ..data import read_datalist
+from ..data import check_files, read_datalist
 from ..errors import InputError
 from ..io import prepare_output, sha256, write_json
 from ..job import anatomy, evaluate, uncertainty
@@ -71,7 +71,4 @@ def check_data(dataset_dir: str) -> None:
     Raises:
         InputError: one is not.
     """
-    for section in ("reported", "reported_simulated"):
-        for item in read_datalist(str(ROOT / "configs" / "datalist.json"), section, dataset_dir):
-            if not Path(item["image"]).is_file():
-                raise InputError(f"{item['image']}: no such file; set --dataset_dir to the folder of the data")
+    check_files(read_datalist(str(ROOT / "configs" / "datalist.json"), "reported,reported_simulated", dataset_dir))
