@@ -247,7 +247,7 @@ _OVERLAYS = {
     "inference.json": ("model_*.json", "inference_*.json", "evaluate.json"),
     "train.json": (
         *("train_*.json", "distill*.json", "adapt.json", "ablation*.json"),
-        *("pool.json", "smoke.json", "multi_gpu.json"),
+        *("pool.json", "heads.json", "smoke.json", "multi_gpu.json"),
     ),
 }  # by base
 # what `monai.bundle run --tracking` puts into a config

@@ -132,14 +132,14 @@ def make_pair(
     low, bias = scan(low, parameters, low_grid.shape)
     tissue = fine
     for axis, m in enumerate(high_grid.shape):
-        tissue = tissue.index_select(axis, _nearest(fine.shape[axis], m))
+        tissue = tissue.index_select(axis, nearest(fine.shape[axis], m))
     images = {"low": (WHITE * low, low_grid), "high": (WHITE * high, high_grid)}
     images |= {"tissue": (tissue, high_grid), "bias": (bias, low_grid)}
     record = {"Parameters": parameters, "Factor": list(factor), "Shape": shape, "Lesions": lesions}
     return images, record
 
 
-def _nearest(n: int, m: int) -> Tensor:
+def nearest(n: int, m: int) -> Tensor:
     """Of ``n`` voxels those nearest to the centres of ``m``; of two as near the one nearer to the middle."""
     place = torch.from_numpy(centres(n, m))
     inward = torch.where(place < (n - 1) / 2, 1e-6, -1e-6)

@@ -1,0 +1,156 @@
+"""Whole simulated heads, imaged once by a low and a high field and kept in files; training cuts its crops out of them."""
+
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from .augmentation import UNKNOWN, pad_view
+from .geometry import CanonicalAxes, Grid, resample
+from .intensity import fit_intensity
+from .networks.context import CELL, REACH, coarse_view
+from .networks.super_resolver import encode_condition
+from .simulate import nearest, read_maps
+from .simulation.acquisition import Acquisition, bias_field, ghost, rician
+from .simulation.protocol import MODALITIES, acquisition, draw
+from .simulation.rendering import add_lesions, brain_mask, deform, draw_shape, prepare_map, render
+from .simulation.tissues import GROUP_OF_CLASS
+
+ZOOM = (0.75, 1.15)  # voxel of the target over that of the map
+STRIPPED = 0.2  # share of heads without skull
+_PART = CELL // 2  # corners of crops are multiples of this
+
+
+def make_head(path: str, modality: str, random: np.random.RandomState) -> dict[str, Tensor]:
+    """One person of a label map, with a shape, tissue and scanner drawn at random, in canonical axes.
+
+    What a network is given is made as inference makes it: the low field's image is normalised and resampled onto the
+    target grid as a whole.
+
+    Returns:
+        ``image``, ``label`` (1, D, H, W) float16, the low field's image and the high field's in its units, ``tissue``
+        (1, D, H, W) uint8, ``condition`` (6,), ``level`` (), how bright white matter is at the high field.
+    """
+    _, classes, affine = next(read_maps(path))
+    spacing = Grid(tuple(classes.shape), affine).spacing
+    steps = [s / 2 for s in spacing]
+    parameters = draw(random, modality, float(random.uniform(1.5, 3.0)), 7.0)
+    fine = deform(prepare_map(classes, spacing), draw_shape(random), steps)
+    fine, _ = add_lesions(fine, random, steps)
+    zoom, factors = float(random.uniform(*ZOOM)), draw_factors(random)
+    shape = [round(n / zoom) for n in classes.shape]
+    views, tissue = torch.stack(render(fine, parameters, steps)), GROUP_OF_CLASS[fine.int()]
+    if random.rand() < STRIPPED:
+        mask = brain_mask(fine, int(random.randint(4, 10)), int(random.randint(2, 8)))
+        views, tissue = views * mask, tissue * mask.byte()
+    views = Acquisition()(views, shape) * bias_field(shape, torch.tensor(parameters["bias"]).float())
+    for axis, n in enumerate(shape):
+        tissue = tissue.index_select(axis, nearest(tissue.shape[axis], n))
+    low = acquisition(parameters)(views[0], [max(8, round(n / f)) for n, f in zip(shape, factors, strict=True)])
+    if parameters["ghost"] is not None:
+        low = ghost(low, **parameters["ghost"])
+    low = rician(low, parameters["noise"], torch.Generator().manual_seed(parameters["seed"] + 1))
+    intensity, axes = fit_intensity(low, path), CanonicalAxes.of(affine)
+    true_factors = [n / m for n, m in zip(shape, low.shape, strict=True)]
+    return {
+        "image": axes.enter(resample(intensity.normalise(low), shape))[None].half(),
+        "label": axes.enter(intensity.normalise(views[1]))[None].half(),
+        "tissue": axes.enter(tissue)[None].contiguous(),
+        "condition": encode_condition("7T", modality, [true_factors[i] for i in axes.order]),
+        "level": torch.tensor((1 - intensity.offset) / intensity.scale),
+    }
+
+
+def draw_factors(random: np.random.RandomState) -> list[float]:
+    """Target voxels along the side of one of the input: 2 for four in ten, other cubes, thick slices, or 1."""
+    kind = random.choice(4, p=(0.4, 0.2, 0.3, 0.1))
+    factors = [(2.0, float(random.uniform(1.2, 3.0)), 1.0, 1.0)[kind]] * 3
+    if kind == 2:
+        factors[random.randint(3)] = float(np.exp(random.uniform(np.log(1.5), np.log(6))))
+    return factors
+
+
+class HeadCrops(Dataset):
+    """Random crops of heads, as many as the sampler draws; those of other examples stay what their data set makes them.
+
+    A head keeps for every crop the same context and surround that inference gives to a tile. Missing files are made
+    first: ``count`` heads, in turn of each label map of the items and each modality.
+
+    Args:
+        source: data set whose items that are label maps are replaced by crops of heads, a share of them.
+        items: of a datalist, one for each of the source.
+        folder: of the heads, one file each.
+        count: heads.
+        size: side of a crop.
+        share: of the draws of label maps that become crops of heads.
+        seed: of the heads.
+    """
+
+    def __init__(
+        self,
+        source: Dataset,
+        items: Sequence[Mapping],
+        folder: str,
+        count: int,
+        size: int,
+        share: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        self.source, self.items, self.size, self.share = source, items, size, share
+        maps = [item["image"] for item in items if item.get("kind") == "label_map"]
+        paths = [Path(folder) / f"head_{k:03d}.pt" for k in range(count)]
+        for k, path in enumerate(paths):
+            if not path.exists():
+                _write(path, maps[k // 2 % len(maps)], MODALITIES[k % 2], [seed, k])
+        self.heads = [_ready(torch.load(path, weights_only=True)) for path in paths]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        if self.items[index].get("kind") != "label_map" or float(torch.rand(())) >= self.share:
+            return self.source[index]
+        return cut_crop(self.heads[int(torch.randint(len(self.heads), ()))], self.size)
+
+
+def _write(path: Path, source: str, modality: str, seed: Sequence[int]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = zlib.crc32(Path(source).name.encode())
+    head = make_head(source, modality, np.random.RandomState([*seed, name]))
+    temporary = path.with_suffix(f".tmp{os.getpid()}")
+    torch.save(head, temporary)
+    os.replace(temporary, path)
+
+
+def _ready(head: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A head with its sides made even to :data:`CELL`, its coarse view, and its means over half cells with air around."""
+    shape = head["image"].shape[1:]
+    padding = [v for n in reversed(shape) for v in (0, -n % CELL)]
+    view = pad_view(coarse_view(head["image"][None].float())[0])
+    head = head | {k: F.pad(head[k][None], padding, mode="replicate")[0] for k in ("image", "label")}
+    head["tissue"] = F.pad(head["tissue"], padding, value=0)
+    parts = F.avg_pool3d(head["image"].float(), _PART)
+    return head | {"view": view, "parts": F.pad(parts, [2 * REACH] * 6)}
+
+
+def cut_crop(head: Mapping[str, Tensor], size: int, tries: int = 10) -> dict[str, Tensor]:
+    """A random crop with something in its middle, and left and right exchanged half the time."""
+    image = head["image"]
+    for _ in range(tries):
+        corner = [_PART * int(torch.randint((n - size) // _PART + 1, ())) for n in image.shape[1:]]
+        if float(image[(0, *(c + size // 2 for c in corner))]) > 0.1:
+            break
+    box = (..., *(slice(c, c + size) for c in corner))
+    around = (..., *(slice(c // _PART, c // _PART + 2 * (size // CELL + 2 * REACH)) for c in corner))
+    crop = {key: head[key][box] for key in ("image", "label", "tissue")}
+    crop |= {"context": head["view"], "cells": F.avg_pool3d(head["parts"][around], 2)}
+    if float(torch.rand(())) < 0.5:
+        crop = {key: volume.flip(1) for key, volume in crop.items()}
+    crop = {key: v.contiguous() if v.dtype == torch.uint8 else v.float().contiguous() for key, v in crop.items()}
+    return crop | {"condition": head["condition"], "level": head["level"]}

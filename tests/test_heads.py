@@ -1,0 +1,76 @@
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from data import phantom_map
+
+from bundle.heads import HeadCrops, cut_crop, draw_factors, make_head
+from bundle.networks.context import CELL, REACH, coarse_view, cut_surround, surround
+from bundle.simulation.tissues import GROUPS
+
+SIZE = 16
+
+
+@pytest.fixture(scope="module")
+def label_map(tmp_path_factory):
+    path = tmp_path_factory.mktemp("maps") / "map.nii.gz"
+    nib.save(nib.Nifti1Image(*phantom_map()), path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def crops(label_map, tmp_path_factory):
+    items = [{"image": "sharp.nii.gz"}, {"image": label_map, "kind": "label_map"}]
+    return HeadCrops(["a sharp one", "a crop"], items, str(tmp_path_factory.mktemp("heads")), 2, SIZE)
+
+
+def test_a_head_is_normalised_as_at_inference_and_its_volumes_agree(label_map):
+    head = make_head(label_map, "T1w", np.random.RandomState(3))
+    shape = head["image"].shape
+    assert head["label"].shape == head["tissue"].shape == shape and head["tissue"].dtype == torch.uint8
+    assert head["condition"][:3].tolist() == [1, 1, 0]
+    image, label = head["image"].float(), head["label"].float()
+    foreground = image[image > image.mean()]
+    assert float(foreground.quantile(0.99)) == pytest.approx(1, abs=0.15)
+    white = head["tissue"] == list(GROUPS).index("WM")
+    assert float(label[white].median()) == pytest.approx(float(head["level"]), rel=0.1)
+    assert np.corrcoef(image[white | (label > 0.1)], label[white | (label > 0.1)])[0, 1] > 0.5
+    again = make_head(label_map, "T1w", np.random.RandomState(3))
+    assert all(torch.equal(head[key], again[key]) for key in head)
+
+
+def test_factors_are_those_of_scans():
+    drawn = np.array([draw_factors(np.random.RandomState(k)) for k in range(300)])
+    assert drawn.min() >= 1 and drawn.max() <= 6
+    assert 0.3 < (drawn == 2).all(1).mean() < 0.5 and 0.2 < ((drawn == 1).sum(1) == 2).mean() < 0.4
+
+
+def test_crops_see_of_their_head_what_tiles_see_at_inference(crops):
+    head = crops.heads[0]
+    whole = head["image"][None].float()
+    place = torch.arange(whole[0].numel()).reshape(whole.shape[1:])
+    for seed in range(20):
+        torch.manual_seed(seed)
+        crop = cut_crop({**head, "tissue": place}, SIZE)
+        mirrored = bool(crop["tissue"][0, 0, 0, 0] > crop["tissue"][0, -1, 0, 0])
+        crop = {key: v.flip(1) if mirrored and v.ndim == 4 else v for key, v in crop.items()}
+        assert crop["image"].shape == (1, SIZE, SIZE, SIZE) and torch.equal(crop["context"], head["view"])
+        corner = np.unravel_index(int(crop["tissue"].min()), whole.shape[2:])
+        if any(c % CELL for c in corner):
+            continue  # surrounds of tiles begin at whole cells
+        tile = tuple(slice(c, c + SIZE) for c in corner)
+        cells = cut_surround(surround(whole), tile)[0]
+        assert torch.allclose(crop["cells"], cells, atol=1e-5) and torch.equal(crop["image"], whole[(0, ..., *tile)])
+        break
+    else:
+        pytest.fail("no crop began at whole cells")
+    assert crop["cells"].shape[1] == SIZE // CELL + 2 * REACH
+    view = coarse_view(whole)[0, :, :-4, :-4, :-4]  # the ends hold what makes sides multiples of a cell
+    assert torch.equal(head["view"][(..., *(slice(n) for n in view.shape[1:]))], view)
+
+
+def test_label_maps_become_crops_and_everything_else_stays(crops, label_map):
+    assert len(crops) == 2 and crops[0] == "a sharp one"
+    assert crops[1]["image"].shape == (1, SIZE, SIZE, SIZE) and crops[1]["image"].dtype == torch.float32
+    none = HeadCrops(crops.source, crops.items, "unused", 0, SIZE, share=0.0)
+    assert none[1] == "a crop"
