@@ -1,4 +1,4 @@
-"""Whole simulated heads, imaged once by a low and a high field and kept in files; training cuts its crops out of them."""
+"""Whole simulated heads, imaged once by a low and a high field and kept in files, out of which training cuts crops."""
 
 import os
 import zlib
@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from .augmentation import UNKNOWN, pad_view
 from .geometry import CanonicalAxes, Grid, resample
 from .intensity import fit_intensity
+from .neighbourhood import pad_view
 from .networks.context import CELL, REACH, coarse_view
 from .networks.super_resolver import encode_condition
 from .simulate import nearest, read_maps
@@ -45,17 +45,8 @@ def make_head(path: str, modality: str, random: np.random.RandomState) -> dict[s
     fine, _ = add_lesions(fine, random, steps)
     zoom, factors = float(random.uniform(*ZOOM)), draw_factors(random)
     shape = [round(n / zoom) for n in classes.shape]
-    views, tissue = torch.stack(render(fine, parameters, steps)), GROUP_OF_CLASS[fine.int()]
-    if random.rand() < STRIPPED:
-        mask = brain_mask(fine, int(random.randint(4, 10)), int(random.randint(2, 8)))
-        views, tissue = views * mask, tissue * mask.byte()
-    views = Acquisition()(views, shape) * bias_field(shape, torch.tensor(parameters["bias"]).float())
-    for axis, n in enumerate(shape):
-        tissue = tissue.index_select(axis, nearest(tissue.shape[axis], n))
-    low = acquisition(parameters)(views[0], [max(8, round(n / f)) for n, f in zip(shape, factors, strict=True)])
-    if parameters["ghost"] is not None:
-        low = ghost(low, **parameters["ghost"])
-    low = rician(low, parameters["noise"], torch.Generator().manual_seed(parameters["seed"] + 1))
+    views, tissue = _render(fine, parameters, steps, shape, random)
+    low = _scan(views[0], parameters, [max(8, round(n / f)) for n, f in zip(shape, factors, strict=True)])
     intensity, axes = fit_intensity(low, path), CanonicalAxes.of(affine)
     true_factors = [n / m for n, m in zip(shape, low.shape, strict=True)]
     return {
@@ -65,6 +56,27 @@ def make_head(path: str, modality: str, random: np.random.RandomState) -> dict[s
         "condition": encode_condition("7T", modality, [true_factors[i] for i in axes.order]),
         "level": torch.tensor((1 - intensity.offset) / intensity.scale),
     }
+
+
+def _render(
+    fine: Tensor, parameters: dict, steps: Sequence[float], shape: Sequence[int], random: np.random.RandomState
+) -> tuple[Tensor, Tensor]:
+    """Both fields' views (2, D, H, W) of a fine class map, shaded alike, some without skull, and its tissue groups."""
+    views, tissue = torch.stack(render(fine, parameters, steps)), GROUP_OF_CLASS[fine.int()]
+    if random.rand() < STRIPPED:
+        mask = brain_mask(fine, int(random.randint(4, 10)), int(random.randint(2, 8)))
+        views, tissue = views * mask, tissue * mask.byte()
+    for axis, n in enumerate(shape):
+        tissue = tissue.index_select(axis, nearest(tissue.shape[axis], n))
+    return Acquisition()(views, shape) * bias_field(shape, torch.tensor(parameters["bias"]).float()), tissue
+
+
+def _scan(view: Tensor, parameters: dict, shape: Sequence[int]) -> Tensor:
+    """What the low field's scanner makes of its view, on ``shape`` voxels."""
+    low = acquisition(parameters)(view, shape)
+    if parameters["ghost"] is not None:
+        low = ghost(low, **parameters["ghost"])
+    return rician(low, parameters["noise"], torch.Generator().manual_seed(parameters["seed"] + 1))
 
 
 def draw_factors(random: np.random.RandomState) -> list[float]:
@@ -129,7 +141,7 @@ def _write(path: Path, source: str, modality: str, seed: Sequence[int]) -> None:
 
 
 def _ready(head: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A head with its sides made even to :data:`CELL`, its coarse view, and its means over half cells with air around."""
+    """A head, sides multiples of :data:`CELL`, with its coarse view, and its means over half cells with air around."""
     shape = head["image"].shape[1:]
     padding = [v for n in reversed(shape) for v in (0, -n % CELL)]
     view = pad_view(coarse_view(head["image"][None].float())[0])
