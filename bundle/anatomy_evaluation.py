@@ -14,7 +14,7 @@ from .intensity import fit_intensity
 from .io import read_volume, write_json
 from .metrics import dice
 from .networks.anatomy import TISSUES, AnatomyExtractor
-from .scores import tissue_of
+from .scores import find_tissue, tissue_of
 from .simulation.protocol import MODALITIES
 from .simulation.tissues import INTRACRANIAL
 
@@ -22,7 +22,7 @@ FACTORS = ((2, 2, 2), (1, 1, 3))
 
 
 def _low(network: AnatomyExtractor, case: Case) -> Tensor:
-    return case.axes.leave(tissue_of(network, case.interpolated[0, 0], case.modality))
+    return find_tissue(network, case, case.axes.leave(case.interpolated)[0, 0])
 
 
 def _row(what: str, modality: str, factors: Iterable[int], found: Tensor, truth: Tensor) -> dict:
@@ -47,7 +47,7 @@ def on_real(network: AnatomyExtractor, items: Iterable[Mapping], protocol: str =
     for item in items:
         for factors in FACTORS:
             case = make_case(item["image"], protocol, factors)
-            whole = case.axes.leave(tissue_of(network, case.axes.enter(case.reference), case.modality))
+            whole = find_tissue(network, case, case.reference)
             rows.append(_row(case.name, case.modality, factors, _low(network, case), whole))
     return rows
 
@@ -58,7 +58,8 @@ def on_template(network: AnatomyExtractor) -> dict[str, float]:
     volume = read_volume(path)
     axes, plain = CanonicalAxes.of(volume.affine.numpy()), volume.as_tensor()[0]
     normalised = fit_intensity(plain, str(path)).normalise(plain)
-    found = axes.leave(tissue_of(network, axes.enter(normalised), "T1w"))
+    spacing = [volume.pixdim.tolist()[i] for i in axes.order]
+    found = axes.leave(tissue_of(network, axes.enter(normalised), "T1w", spacing))
     masks = {
         name: torch.isin(found, torch.tensor([TISSUES.index(t) for t in tissues]))
         for name, tissues in (

@@ -156,58 +156,6 @@ class SuperResolutionInferer(Inferer):
         return max(side, 2 * self.overlap)
 
 
-class AnatomyInferer(Inferer):
-    """Most probable tissue of every voxel, tile by tile.
-
-    Args:
-        tile: side of a tile in voxels.
-        overlap: voxels that neighbouring tiles share; each decides up to the middle of it.
-        amp: bf16 where it is fast.
-    """
-
-    def __init__(self, tile: int = 128, overlap: int = 32, amp: bool = True) -> None:
-        super().__init__()
-        self.tile, self.overlap, self.amp = tile, overlap, amp
-
-    @torch.no_grad()
-    def __call__(
-        self,
-        inputs: Tensor,
-        network: torch.nn.Module,
-        condition: Tensor,
-        context: Tensor | None = None,
-        cells: Tensor | None = None,
-    ) -> Tensor:
-        """Label ``inputs``.
-
-        Args:
-            inputs: (B, 1, D, H, W), resampled onto the target grid and normalised.
-            network: a :class:`bundle.networks.anatomy.AnatomyExtractor`.
-            condition: (B, 6).
-            context: coarse view of the head that ``inputs`` is a part of; None where it is the whole.
-            cells: surround of that part; None where it is the whole.
-
-        Returns:
-            (B, 1, D, H, W) uint8, index into ``TISSUES``.
-        """
-        image = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
-        shape, m = image.shape[2:], network.multiple
-        volume = F.pad(image, [v for n in reversed(shape) for v in (0, -n % m)], mode="replicate")
-        result = torch.zeros(volume.shape, dtype=torch.uint8, device=image.device)
-        cells = surround(volume) if cells is None else torch.as_tensor(cells).to(volume)
-        with autocast(image.device, self.amp):
-            vector = network.context(image if context is None else torch.as_tensor(context).to(image))
-            for tile in tile_slices(tuple(volume.shape[2:]), self.tile, self.overlap):
-                part = volume[(..., *tile)], cut_surround(cells, tile), vector, torch.as_tensor(condition).to(image)
-                tissue = network(*part).tissue
-                inner = [s.start + (self.overlap // 2 if s.start else 0) for s in tile]
-                own = tuple(slice(i, s.stop) for i, s in zip(inner, tile, strict=True))
-                new = tuple(slice(i - s.start, None) for i, s in zip(inner, tile, strict=True))
-                result[(..., *own)] = tissue.argmax(1, keepdim=True).byte()[(..., *new)]
-        pred = result[(..., *(slice(n) for n in shape))]
-        return MetaTensor(pred, meta=inputs.meta) if isinstance(inputs, MetaTensor) else pred
-
-
 class Draw:
     """Draws of one volume: everything that the samples share."""
 

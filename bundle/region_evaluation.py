@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .anatomy_evaluation import tissue_of
 from .evaluation import Case, make_case, make_simulated_case
 from .explain import correlations, explain_tensor
 from .geometry import resample
@@ -20,6 +19,7 @@ from .networks.experts import EXPERTS, MixtureDenoiser
 from .networks.super_resolver import SuperResolver
 from .networks.weights import load
 from .regions import regions
+from .scores import find_tissue
 
 PROTOCOL, FACTORS = "A", (2, 2, 2)
 _ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +35,7 @@ def make_region_cases(item: Mapping, modalities: Sequence[str]) -> list[tuple[Ca
         return [(case, regions(case.tissue[None, None])[0]) for case in cases]
     case = make_case(item["image"], PROTOCOL, FACTORS)
     extractor = load(AnatomyExtractor(), _ROOT / "models" / "model_anatomy.pt")
-    tissue = case.axes.leave(tissue_of(extractor, case.axes.enter(case.reference), case.modality))
+    tissue = find_tissue(extractor, case, case.reference)
     return [(case, regions(tissue[None, None])[0])]
 
 

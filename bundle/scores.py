@@ -8,7 +8,6 @@ from torch.nn import functional as F
 
 from .cases import Case
 from .consistency import default_operator
-from .inferer import AnatomyInferer
 from .metrics import (
     dice,
     gmsd,
@@ -22,6 +21,7 @@ from .metrics import (
 )
 from .networks.anatomy import TISSUES, AnatomyExtractor
 from .networks.super_resolver import encode_condition
+from .tissue import AnatomyInferer
 
 # Name: function, what is best (higher, lower, or a value to be near to), what it is
 IMAGE_METRICS = {
@@ -69,15 +69,16 @@ def consistency(case: Case, image: Tensor) -> float | None:
     return round(float(error) / case.span, 4)
 
 
-def tissue_of(network: AnatomyExtractor, image: Tensor, modality: str) -> Tensor:
-    """Most probable tissue (D, H, W) of a normalised volume (D, H, W) in canonical axes."""
+def tissue_of(network: AnatomyExtractor, image: Tensor, modality: str, spacing: Sequence[float]) -> Tensor:
+    """Most probable tissue (D, H, W) of a normalised volume (D, H, W) in canonical axes, of a spacing in mm."""
     condition = encode_condition("input", modality, (1, 1, 1))[None]
-    return AnatomyInferer()(image[None, None], network, condition)[0, 0]
+    return AnatomyInferer()(image[None, None], network, condition, spacing=spacing)[0, 0]
 
 
 def find_tissue(network: AnatomyExtractor, case: Case, image: Tensor) -> Tensor:
     """Most probable tissue (D, H, W) of an image in the axes of a case's file."""
-    return case.axes.leave(tissue_of(network, case.axes.enter(image), case.modality))
+    spacing = [case.spacing[i] for i in case.axes.order]
+    return case.axes.leave(tissue_of(network, case.axes.enter(image), case.modality, spacing))
 
 
 def tissue_scores(case: Case, truth: Tensor, found: Tensor) -> dict[str, float]:

@@ -87,7 +87,7 @@ def test_a_real_scan_without_prescan_normalisation_becomes_as_flat_as_the_normal
 def _brain(volume):
     """What the anatomy extractor takes for brain and its fluid, in one piece."""
     extractor = load(AnatomyExtractor(), ROOT / "models" / "model_anatomy.pt")
-    tissue = tissue_of(extractor, fit_intensity(volume[None], "scan").normalise(volume), "T1w")
+    tissue = tissue_of(extractor, fit_intensity(volume[None], "scan").normalise(volume), "T1w", (2.0, 2.0, 2.0))
     found = torch.isin(tissue, torch.tensor([TISSUES.index(name) for name in TISSUES[1:8]]))
     opened = torch.from_numpy(ndimage.binary_opening(found.numpy()))
     return KeepLargestConnectedComponent(is_onehot=False)(opened[None])[0].bool()

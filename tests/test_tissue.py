@@ -1,8 +1,8 @@
 import torch
 from monai.data import MetaTensor
 
-from bundle.networks.anatomy import TISSUES, AnatomyExtractor
-from bundle.tissue import ExtractTissued, vote
+from bundle.networks.anatomy import TISSUES, AnatomyExtractor, AnatomyPrior
+from bundle.tissue import AnatomyInferer, ExtractTissued, vote, working_shape
 
 
 def _item():
@@ -36,3 +36,49 @@ def test_on_a_coarser_grid_the_voxels_vote():
     assert int(coarse[0, 0, 0, 0]) == 5 and int(coarse[0, 1, 1, 1]) == 2  # the lower of two as large
     assert int(coarse.sum()) == 7
     assert torch.equal(vote(labels, (4, 4, 4)), labels)
+
+
+def _extractor():
+    torch.manual_seed(0)
+    network = AnatomyExtractor(widths=(8, 16, 32)).eval()
+    torch.nn.init.normal_(network.trunk.exit.weight, std=0.2)
+    return network
+
+
+def test_tissue_in_tiles_is_that_of_the_whole():
+    network, image, condition = _extractor(), torch.rand(1, 1, 44, 52, 60), torch.zeros(1, 6)
+    whole = AnatomyInferer(tile=64, amp=False)(image, network, condition)
+    tiled = AnatomyInferer(tile=40, overlap=32, amp=False)(image, network, condition)
+    assert whole.shape == image.shape and whole.dtype == torch.uint8 and len(whole.unique()) > 2
+    assert float((whole != tiled).float().mean()) < 0.02
+
+
+def test_fine_and_long_voxels_are_labelled_on_a_grid_of_1_mm():
+    assert working_shape((20, 24, 18), (0.8, 1.0, 1.2)) == (20, 24, 18)
+    assert working_shape((20, 24, 18), (0.5, 0.5, 2.5)) == (10, 12, 45)
+    seen = []
+
+    class Threshold:
+        """Takes bright voxels for fat."""
+
+        multiple = 8
+
+        def context(self, volume):
+            return volume
+
+        def __call__(self, image, *rest):
+            seen.append(tuple(image.shape[2:]))
+            tissue = torch.zeros(1, len(TISSUES), *image.shape[2:])
+            tissue[:, TISSUES.index("fat")], tissue[:, 0] = image[:, 0], 1 - image[:, 0]
+            return AnatomyPrior(image, tissue)
+
+    fine = torch.zeros(1, 1, 48, 48, 40)
+    fine[..., 10:30, 12:36, 6:26] = 1
+    infer, affine = AnatomyInferer(amp=False), torch.diag(torch.tensor([0.5, 0.5, 0.5, 1.0], dtype=torch.float64))
+    found = infer(fine, Threshold(), torch.zeros(1, 6), spacing=(0.5, 0.5, 0.5))
+    assert seen == [(24, 24, 24)] and found.shape == fine.shape and found.dtype == torch.uint8
+    assert float(((found > 0) == (fine > 0.5)).float().mean()) > 0.995
+    known = infer(MetaTensor(fine, affine=affine), Threshold(), torch.zeros(1, 6))
+    assert torch.equal(known.as_tensor(), found) and torch.equal(known.affine, affine)
+    infer(fine, Threshold(), torch.zeros(1, 6))
+    assert seen[-1] == (48, 48, 40)

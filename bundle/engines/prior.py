@@ -118,7 +118,7 @@ def _every_other(volumes: Tensor, corners: Tensor) -> Tensor:
 
 
 class PrepareLabels(PrepareBatch):
-    """Validation batch of an evaluator: image, true tissue, and what :class:`bundle.inferer.AnatomyInferer` wants."""
+    """Validation batch of an evaluator: image, true tissue, and what :class:`bundle.tissue.AnatomyInferer` wants."""
 
     def __call__(
         self, batchdata: dict[str, Tensor], device: torch.device, non_blocking: bool = False, **kwargs: object

@@ -19,11 +19,10 @@ from monailabel.utils.others.generic import name_to_device
 import bundle
 from bundle.compute import pick_device
 from bundle.errors import InputError
-from bundle.inferer import AnatomyInferer
 from bundle.networks.anatomy import TISSUES, AnatomyExtractor
 from bundle.options import parse_options
 from bundle.saving import SaveResultd
-from bundle.tissue import vote
+from bundle.tissue import AnatomyInferer, vote
 from bundle.transforms import RestoreOrientationd
 
 ROOT = Path(bundle.__file__).resolve().parent.parent
