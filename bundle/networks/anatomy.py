@@ -39,7 +39,7 @@ class AnatomyExtractor(nn.Module):
     """
 
     def __init__(
-        self, widths: Sequence[int] = (16, 32, 64), blocks: Sequence[int] = (1, 2, 2), context_size: int = 32
+        self, widths: Sequence[int] = (32, 64, 128), blocks: Sequence[int] = (1, 2, 2), context_size: int = 32
     ) -> None:
         super().__init__()
         self.latent = HaarLatent()
