@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
+from tqdm import tqdm
 
+from .errors import InputError
 from .geometry import CanonicalAxes, Grid, resample
 from .intensity import fit_intensity
 from .neighbourhood import pad_view
@@ -102,6 +104,9 @@ class HeadCrops(Dataset):
         size: side of a crop.
         share: of the draws of label maps that become crops of heads.
         seed: of the heads.
+
+    Raises:
+        InputError: no label maps, a head that was made of another one, or one that is smaller than a crop.
     """
 
     def __init__(
@@ -116,11 +121,13 @@ class HeadCrops(Dataset):
     ) -> None:
         self.source, self.items, self.size, self.share = source, items, size, share
         maps = [item["image"] for item in items if item.get("kind") == "label_map"]
+        if not maps:
+            raise InputError("heads are made of label maps, and the training items hold none (kind: label_map)")
         paths = [Path(folder) / f"head_{k:03d}.pt" for k in range(count)]
-        for k, path in enumerate(paths):
-            if not path.exists():
-                _write(path, maps[k // 2 % len(maps)], MODALITIES[k % 2], [seed, k])
-        self.heads = [_ready(torch.load(path, weights_only=True)) for path in paths]
+        missing = [k for k, path in enumerate(paths) if not path.exists()]
+        for k in tqdm(missing, "heads", disable=None):
+            _write(paths[k], maps[k // 2 % len(maps)], MODALITIES[k % 2], [seed, k])
+        self.heads = [_ready(_read(path, {Path(m).name for m in maps}, size)) for path in paths]
 
     def __len__(self) -> int:
         return len(self.items)
@@ -134,10 +141,21 @@ class HeadCrops(Dataset):
 def _write(path: Path, source: str, modality: str, seed: Sequence[int]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     name = zlib.crc32(Path(source).name.encode())
-    head = make_head(source, modality, np.random.RandomState([*seed, name]))
+    head = make_head(source, modality, np.random.RandomState([*seed, name])) | {"source": Path(source).name}
     temporary = path.with_suffix(f".tmp{os.getpid()}")
     torch.save(head, temporary)
     os.replace(temporary, path)
+
+
+def _read(path: Path, sources: set[str], size: int) -> dict[str, Tensor]:
+    """A head of one of the label maps of this training, and of no one else: another list may have another split."""
+    head = torch.load(path, weights_only=True)
+    source = head.pop("source")
+    if source not in sources:
+        raise InputError(f"{path}: made of {source}, which is not trained on here; choose another folder for --heads")
+    if min(head["image"].shape[1:]) < size:
+        raise InputError(f"{path}: {tuple(head['image'].shape[1:])} voxels, smaller than crops of {size}")
+    return head
 
 
 def _ready(head: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from data import phantom_map
 
+from bundle.errors import InputError
 from bundle.heads import HeadCrops, cut_crop, draw_factors, make_head
 from bundle.networks.context import CELL, REACH, coarse_view, cut_surround, surround
 from bundle.simulation.tissues import GROUPS
@@ -74,3 +75,14 @@ def test_label_maps_become_crops_and_everything_else_stays(crops, label_map):
     assert crops[1]["image"].shape == (1, SIZE, SIZE, SIZE) and crops[1]["image"].dtype == torch.float32
     none = HeadCrops(crops.source, crops.items, "unused", 0, SIZE, share=0.0)
     assert none[1] == "a crop"
+
+
+def test_heads_of_people_who_are_not_trained_on_are_refused(label_map, tmp_path):
+    other = [{"image": "other.nii.gz", "kind": "label_map"}]
+    torch.save({"image": torch.zeros(1, 20, 20, 20), "source": "map.nii.gz"}, tmp_path / "head_000.pt")
+    with pytest.raises(InputError, match="made of map.nii.gz, which is not trained on here"):
+        HeadCrops([], other, str(tmp_path), 1, SIZE)
+    with pytest.raises(InputError, match=r"\(20, 20, 20\) voxels, smaller than crops of 32"):
+        HeadCrops([], [{"image": label_map, "kind": "label_map"}], str(tmp_path), 1, 32)
+    with pytest.raises(InputError, match="hold none"):
+        HeadCrops([], [{"image": "sharp.nii.gz"}], str(tmp_path), 1, SIZE)
