@@ -17,13 +17,13 @@ _KEYS = ("image", "label", "condition", "tissue", "context", "cells", "level")
 class PriorStep:
     """One optimisation step of an AnatomyExtractor: the ``iteration_update`` of a SupervisedTrainer.
 
-    Examples rendered from label maps know their tissue: cross-entropy plus Dice on the probabilities, half of them in
-    another contrast (a gamma curve). Pairs in their own know the 7 T volume too: squared error of the template (through
-    the intensities and the level, not the probabilities) and of the logarithm of the level. Other examples have two
-    views of one real volume, sharp and degraded: a mean teacher (Tarvainen and Valpola, NeurIPS 2017) looks at the
-    sharp one, and the network, on the degraded view with another contrast and mirrored, has to say the same. That term
-    grows over the iterations of ``ramp``: before, the teacher knows nothing. Every step judges one eighth of the
-    voxels, on a grid of every other one whose corner is drawn for each example: neighbours say much the same.
+    Examples rendered from label maps know their tissue: cross-entropy plus Dice on the probabilities; pairs also know
+    the 7 T volume: squared error of the template (through the intensities and the level, not the probabilities) and of
+    the logarithm of the level. Other examples have two views of one real volume, sharp and degraded: a mean teacher
+    (Tarvainen and Valpola, NeurIPS 2017) looks at the sharp one, and the network, on the degraded view with another
+    contrast and mirrored, has to say the same. That term grows over the iterations of ``ramp``: before, the teacher
+    knows nothing. Every step judges one eighth of the voxels, on a grid of every other one whose corner is drawn
+    for each example: neighbours say much the same.
 
     Args:
         teacher: running mean of the network.
@@ -62,7 +62,7 @@ class PriorStep:
             tissue = network.tissue_at(corners, shown["image"], shown["cells"], context, shown["condition"])
         loss = torch.zeros((), device=engine.state.device)
         if known.any():
-            rows = {k: v[known] for k, v in shown.items()}
+            rows = {k: v[known] for k, v in batch.items()}
             loss = loss + self._supervised(network, rows, tissue[known], context[known].float(), corners[known])
         if not known.all():
             rows = {k: v[~known] for k, v in batch.items()}
@@ -93,21 +93,16 @@ class PriorStep:
         return -(target * tissue.clamp_min(1e-6).log()).sum(1).mean()
 
 
-def _disguise(batch: dict[str, Tensor], unlabelled: Tensor) -> tuple[dict[str, Tensor], bool]:
-    """The batch in another contrast, and whether its unlabelled rows are mirrored, left to right, as half the time.
-
-    The contrast is that of all unlabelled rows and of half of the others, whose level is not known then.
-    """
+def _disguise(batch: dict[str, Tensor], rows: Tensor) -> tuple[dict[str, Tensor], bool]:
+    """The batch with another contrast in some rows, and their left and right mirrored half the time, and whether."""
     mirrored = bool(torch.rand(()) < 0.5)
-    rows = unlabelled | (torch.rand(unlabelled.shape, device=unlabelled.device) < 0.5)
-    gamma = torch.empty(len(rows), 1, 1, 1, 1, device=rows.device).uniform_(-0.4, 0.4).exp()
-    gamma[~rows] = 1.0
+    gamma = torch.empty((int(rows.sum()), 1, 1, 1, 1), device=rows.device).uniform_(-0.3, 0.3).exp()
     shown = dict(batch)
     for key in ("image", "context", "cells"):
-        shown[key] = batch[key].sign() * batch[key].abs() ** gamma
-        if mirrored and key != "context":
-            shown[key][unlabelled] = shown[key][unlabelled].flip(2)
-    shown["level"] = torch.where(rows, torch.nan, batch["level"])
+        volumes = batch[key][rows]
+        volumes = volumes.sign() * volumes.abs() ** gamma
+        shown[key] = batch[key].clone()
+        shown[key][rows] = volumes.flip(2) if mirrored and key != "context" else volumes
     return shown, mirrored
 
 
