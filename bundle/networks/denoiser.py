@@ -144,8 +144,14 @@ class Denoiser(UNet):
         modulation: list[Tensor] | None = None,
     ) -> Tensor:
         """What the velocity is read from, (B, widths[0], d, h, w); arguments as of :meth:`forward`."""
-        h = torch.cat([noisy, low_res] if prior is None else [noisy, low_res, prior], dim=1)
-        return self.body(h, self.embedding(t, condition), modulation)
+        return self.body(self.joined(noisy, low_res, prior), self.embedding(t, condition), modulation)
+
+    def joined(self, noisy: Tensor, low_res: Tensor, prior: Tensor | None) -> Tensor:
+        """What enters the U-Net, in the precision of ``low_res``: fp32 would be copied there to be rounded."""
+        parts = [noisy.to(low_res.dtype), low_res]
+        if prior is not None:
+            parts.append(prior.to(low_res.dtype))
+        return torch.cat(parts, dim=1)
 
     def both(
         self,

@@ -40,11 +40,18 @@ class Expert(nn.Module):
         Args:
             features: (N, channels, d + 4, h + 4, w + 4).
             inside: (N or 1, 1, d + 2, h + 2, w + 2), 1 where there is volume, 0 beyond its border.
-            embedding: (N, embedding_size).
+            embedding: (N, embedding_size), or (1, embedding_size) of all of them, which saves a pass.
         """
-        h = self.first(F.silu(features)) + self.shift(embedding)[:, :, None, None, None]
-        middle = features[:, :, 2:-2, 2:-2, 2:-2]  # without the halo
-        return self.second(F.silu(h) * inside) + self.direct(middle)
+        h, shift, bias = F.silu(features), self.shift(embedding), self.first.bias
+        if bias is not None and shift.shape[0] == 1:
+            h = F.conv3d(h, self.first.weight, bias + shift[0])
+        else:
+            h = self.first(h) + shift[:, :, None, None, None]
+        inference = not torch.is_grad_enabled()  # then nothing is kept
+        h = F.silu(h, inplace=inference)
+        h = self.second(h.mul_(inside) if inference else h * inside)
+        h += self.direct(features[:, :, 2:-2, 2:-2, 2:-2])  # without the halo
+        return h
 
 
 class MixtureDenoiser(Denoiser):
@@ -99,8 +106,7 @@ class MixtureDenoiser(Denoiser):
         modulation: list[Tensor] | None = None,
     ) -> Tensor:
         """What the experts are given, (B, widths[0], d, h, w); arguments as of the denoiser's ``forward``."""
-        x = torch.cat([noisy, low_res] if prior is None else [noisy, low_res, prior], dim=1)
-        h = self.body(x, self.embedding(t, condition), modulation)
+        h = self.body(self.joined(noisy, low_res, prior), self.embedding(t, condition), modulation)
         if modulation is not None:
             scale, shift = modulation[0].chunk(2, dim=1)
             h = h * (1 + scale) + shift
@@ -186,14 +192,15 @@ class MixtureDenoiser(Denoiser):
         inside = _tiles(F.pad(torch.ones_like(features[:, :1]), _around(far, 1)), n, 1)
         b, nd, nh, nw = tiles.shape[0], tiles.shape[1], tiles.shape[2], tiles.shape[3]
         result = features.new_zeros((b, nd, nh, nw, n, n, n, self.out_channels))
-        for k, expert in enumerate(self.experts):
-            for part in torch.nonzero(run[:, k]).split(self.at_once):
-                i, z, y, x = part[:, 0], part[:, 1], part[:, 2], part[:, 3]
-                found = expert(_channels_first(tiles[i, z, y, x]), _channels_first(inside[i, z, y, x]), embedding[i])
-                found = found.permute(0, 2, 3, 4, 1) * weights[i, z, y, x][..., k : k + 1]
-                result[i, z, y, x] = result[i, z, y, x] + found.to(result.dtype)
-        volume = result.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(b, self.out_channels, nd * n, nh * n, nw * n)
-        return volume[:, :, :d, :h, :w]
+        for row in range(b):
+            for k, expert in enumerate(self.experts):
+                for part in torch.nonzero(run[row, k]).split(self.at_once):
+                    z, y, x = part[:, 0], part[:, 1], part[:, 2]
+                    seen, there = _channels_first(tiles[row, z, y, x]), _channels_first(inside[row, z, y, x])
+                    found = expert(seen, there, embedding[row : row + 1]).permute(0, 2, 3, 4, 1)
+                    result[row, z, y, x] += (found * weights[row, z, y, x][..., k : k + 1]).to(result.dtype)
+        volume = result.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(b, nd * n, nh * n, nw * n, self.out_channels)
+        return _channels_first(volume[:, :d, :h, :w])
 
 
 def _around(far: list[int], halo: int) -> list[int]:

@@ -58,6 +58,8 @@ class IntensityModulator(nn.Module):
         maps: list[Tensor] = []
         h, vector = latent, torch.cat([F.silu(context), condition.to(context.dtype)], dim=1)
         for local, shift, last in zip(self.local, self.shift, self.maps):  # noqa: B905 (TorchScript knows no strict)
-            h = F.silu(local(h) + shift(vector)[:, :, None, None, None])
+            h = local(h)
+            h += shift(vector)[:, :, None, None, None]
+            h = F.silu(h, inplace=not torch.is_grad_enabled())
             maps.append(last(h))
         return maps
