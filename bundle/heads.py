@@ -26,14 +26,16 @@ from .simulation.tissues import GROUP_OF_CLASS
 
 ZOOM = (0.75, 1.15)  # voxel of the target over that of the map
 STRIPPED = 0.2  # share of heads without skull
+_FLOOR, _DARKEST = 0.9, 0.02  # of stripped heads some are darkened by at most that share of that quantile
 _PART = CELL // 2  # corners of crops are multiples of this
 
 
-def make_head(path: str, modality: str, random: np.random.RandomState) -> dict[str, Tensor]:
+def make_head(path: str, modality: str, random: np.random.RandomState, stripped: float = STRIPPED) -> dict[str, Tensor]:
     """One person of a label map, with a shape, tissue and scanner drawn at random, in canonical axes.
 
     What a network is given is made as inference makes it: the low field's image is normalised and resampled onto the
-    target grid as a whole.
+    target grid as a whole. A share of the heads has no skull: half of those lose it before they are scanned, as a
+    degraded brain has, half after it, as a tool does it, and half have their darkest tissue brought towards zero.
 
     Returns:
         ``image``, ``label`` (1, D, H, W) float16, the low field's image and the high field's in its units, ``tissue``
@@ -47,30 +49,39 @@ def make_head(path: str, modality: str, random: np.random.RandomState) -> dict[s
     fine, _ = add_lesions(fine, random, steps)
     zoom, factors = float(random.uniform(*ZOOM)), draw_factors(random)
     shape = [round(n / zoom) for n in classes.shape]
-    views, tissue = _render(fine, parameters, steps, shape, random)
-    low = _scan(views[0], parameters, [max(8, round(n / f)) for n, f in zip(shape, factors, strict=True)])
+    views, tissue = torch.stack(render(fine, parameters, steps)), at(GROUP_OF_CLASS[fine.int()], shape)
+    mask, late, floor = None, False, 0.0
+    if random.rand() < stripped:
+        mask = brain_mask(fine, int(random.randint(4, 10)), int(random.randint(2, 8)))
+        late, floor = random.rand() < 0.5, float(random.uniform(0, _FLOOR) * (random.rand() < 0.5))
+        views, tissue = views if late else views * mask, tissue * at(mask, shape).byte()
+    views = Acquisition()(views, shape) * bias_field(shape, torch.tensor(parameters["bias"]).float())
+    coarse = [max(8, round(n / f)) for n, f in zip(shape, factors, strict=True)]
+    low, high = _scan(views[0], parameters, coarse), views[1]
+    if mask is not None:
+        low, high = (_strip(v, at(mask, v.shape), late, floor) for v in (low, high))
     intensity, axes = fit_intensity(low, path), CanonicalAxes.of(affine)
     true_factors = [n / m for n, m in zip(shape, low.shape, strict=True)]
     return {
         "image": axes.enter(resample(intensity.normalise(low), shape))[None].half(),
-        "label": axes.enter(intensity.normalise(views[1]))[None].half(),
+        "label": axes.enter(intensity.normalise(high))[None].half(),
         "tissue": axes.enter(tissue)[None].contiguous(),
         "condition": encode_condition("7T", modality, [true_factors[i] for i in axes.order]),
         "level": torch.tensor((1 - intensity.offset) / intensity.scale),
     }
 
 
-def _render(
-    fine: Tensor, parameters: dict, steps: Sequence[float], shape: Sequence[int], random: np.random.RandomState
-) -> tuple[Tensor, Tensor]:
-    """Both fields' views (2, D, H, W) of a fine class map, shaded alike, some without skull, and its tissue groups."""
-    views, tissue = torch.stack(render(fine, parameters, steps)), GROUP_OF_CLASS[fine.int()]
-    if random.rand() < STRIPPED:
-        mask = brain_mask(fine, int(random.randint(4, 10)), int(random.randint(2, 8)))
-        views, tissue = views * mask, tissue * mask.byte()
+def at(volume: Tensor, shape: Sequence[int]) -> Tensor:
+    """The voxels of a volume that are nearest to those of another grid over the same space."""
     for axis, n in enumerate(shape):
-        tissue = tissue.index_select(axis, nearest(tissue.shape[axis], n))
-    return Acquisition()(views, shape) * bias_field(shape, torch.tensor(parameters["bias"]).float()), tissue
+        volume = volume.index_select(axis, nearest(volume.shape[axis], n))
+    return volume
+
+
+def _strip(volume: Tensor, mask: Tensor, late: bool, floor: float) -> Tensor:
+    """A scan without skull: what is outside the mask is removed if it is still there, the darkest tissue darkened."""
+    dark = floor * float(np.quantile(volume[mask > 0].numpy(), _DARKEST))
+    return (volume * mask if late else volume).sub(dark).clamp_min(0)
 
 
 def _scan(view: Tensor, parameters: dict, shape: Sequence[int]) -> Tensor:
@@ -103,6 +114,7 @@ class HeadCrops(Dataset):
         count: heads.
         size: side of a crop.
         share: of the draws of label maps that become crops of heads.
+        stripped: share of the heads without skull, of those that are made now.
         seed: of the heads.
 
     Raises:
@@ -117,6 +129,7 @@ class HeadCrops(Dataset):
         count: int,
         size: int,
         share: float = 1.0,
+        stripped: float = STRIPPED,
         seed: int = 0,
     ) -> None:
         self.source, self.items, self.size, self.share = source, items, size, share
@@ -126,7 +139,7 @@ class HeadCrops(Dataset):
         paths = [Path(folder) / f"head_{k:03d}.pt" for k in range(count)]
         missing = [k for k, path in enumerate(paths) if not path.exists()]
         for k in tqdm(missing, "heads", disable=None):
-            _write(paths[k], maps[k // 2 % len(maps)], MODALITIES[k % 2], [seed, k])
+            _write(paths[k], maps[k // 2 % len(maps)], MODALITIES[k % 2], [seed, k], stripped)
         self.heads = [_ready(_read(path, {Path(m).name for m in maps}, size)) for path in paths]
 
     def __len__(self) -> int:
@@ -138,10 +151,11 @@ class HeadCrops(Dataset):
         return cut_crop(self.heads[int(torch.randint(len(self.heads), ()))], self.size)
 
 
-def _write(path: Path, source: str, modality: str, seed: Sequence[int]) -> None:
+def _write(path: Path, source: str, modality: str, seed: Sequence[int], stripped: float) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     name = zlib.crc32(Path(source).name.encode())
-    head = make_head(source, modality, np.random.RandomState([*seed, name])) | {"source": Path(source).name}
+    random = np.random.RandomState([*seed, name])
+    head = make_head(source, modality, random, stripped) | {"source": Path(source).name}
     temporary = path.with_suffix(f".tmp{os.getpid()}")
     torch.save(head, temporary)
     os.replace(temporary, path)

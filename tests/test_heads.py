@@ -40,6 +40,20 @@ def test_a_head_is_normalised_as_at_inference_and_its_volumes_agree(label_map):
     assert all(torch.equal(head[key], again[key]) for key in head)
 
 
+def test_brains_end_where_their_mask_does_and_some_have_dark_fluid(label_map):
+    """Of heads without skull some are stripped after the scan: all outside is one value there, and noise elsewhere."""
+    outside, darkest = [], []
+    for seed in range(6):
+        head = make_head(label_map, "T1w", np.random.RandomState(seed), stripped=1.0)
+        image, nothing = head["image"].float()[0], head["tissue"][0] == list(GROUPS).index("background")
+        fluid = head["tissue"][0] == list(GROUPS).index("CSF")
+        far = 1 - torch.nn.functional.max_pool3d((~nothing)[None].float(), 13, 1, 6)[0]
+        outside.append(float(image[far > 0].std()))
+        darkest.append(float(image[fluid].quantile(0.25)))
+    assert min(outside) < 1e-3 < max(outside)
+    assert max(darkest) - min(darkest) > 0.1
+
+
 def test_factors_are_those_of_scans():
     drawn = np.array([draw_factors(np.random.RandomState(k)) for k in range(300)])
     assert drawn.min() >= 1 and drawn.max() <= 6
