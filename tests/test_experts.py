@@ -72,7 +72,7 @@ def test_experts_below_the_threshold_do_not_run_and_the_others_make_up_for_them(
     shares = torch.zeros(1, 3, 2 * TILE, TILE, TILE)
     shares[:, :, :TILE] = torch.tensor([0.7, 0.2, 0.1]).reshape(1, 3, 1, 1, 1)
     shares[:, :, TILE:] = torch.tensor([0.0, 0.5, 0.5]).reshape(1, 3, 1, 1, 1)
-    run = denoiser.keep(shares, 0.3)
+    run = denoiser.routed(shares, 0.3)[1]
     assert run[0, :, :, 0, 0].T.tolist() == [[True, False, False], [False, True, True]]
     features, embedding = torch.randn(1, 16, 2 * TILE, TILE, TILE), torch.randn(1, 64)
     with torch.no_grad():
@@ -83,7 +83,7 @@ def test_experts_below_the_threshold_do_not_run_and_the_others_make_up_for_them(
 
 def test_a_tile_always_has_an_expert():
     denoiser = _mixture().denoiser
-    assert denoiser.keep(torch.full((1, 3, TILE, TILE, TILE), 1 / 3), 0.9).sum() >= 1
+    assert denoiser.routed(torch.full((1, 3, TILE, TILE, TILE), 1 / 3), 0.9)[1].sum() >= 1
 
 
 def test_training_runs_every_expert():

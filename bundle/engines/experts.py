@@ -92,9 +92,8 @@ class MixtureStep(DiffusionStep):
         """The shares, or those of sparse routing."""
         if float(torch.rand(())) >= self.routed:
             return shares
-        whole = denoiser.whole_tiles(shares)
         d, h, w = shares.shape[2:]
-        return denoiser.sparse(whole, denoiser.keep(whole, self.threshold))[:, :, :d, :h, :w]
+        return denoiser.routed(shares, self.threshold)[0][:, :, :d, :h, :w]
 
     def _expert_term(self, network: torch.nn.Module, example: Example, shares: Tensor, each: Tensor) -> Tensor:
         n = example.fixed

@@ -27,6 +27,17 @@ class Embedding(nn.Module):
         return F.silu(self.layers(torch.cat([torch.cos(angle), torch.sin(angle), condition], dim=1)))
 
 
+class ShiftedConv3d(nn.Conv3d):
+    """A convolution whose output is shifted by a vector per example; of a single one it becomes part of the bias."""
+
+    def forward(self, x: Tensor, shift: Tensor) -> Tensor:
+        """(N, in_channels, D, H, W) and a shift (N or 1, out_channels) to (N, out_channels, ...)."""
+        bias = self.bias
+        if bias is not None and shift.shape[0] == 1:
+            return F.conv3d(x, self.weight, bias + shift[0], self.stride, self.padding)
+        return F.conv3d(x, self.weight, bias, self.stride, self.padding) + shift[:, :, None, None, None]
+
+
 class ResidualBlock(nn.Module):
     """Two 3x3x3 convolutions around a shift from the embedding and, where given, scale-and-shift maps.
 

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .blocks import ShiftedConv3d
 from .denoiser import Denoiser
 from .gate import Gate
 
 EXPERTS = ("centrum semiovale", "cortex", "junction")  # the region that each expert is for
 HALO = 2  # latent voxels that an expert looks beyond its tile
-TILE = 16  # latent voxels along the side of a tile of sparse routing
-_AT_ONCE = 32  # tiles that an expert is given together
+TILE = 24  # latent voxels, about, along the side of a tile of sparse routing
+_AT_ONCE = 8  # tiles that an expert is given together
 
 
 class Expert(nn.Module):
@@ -27,7 +28,7 @@ class Expert(nn.Module):
 
     def __init__(self, channels: int, hidden: int, out_channels: int, embedding_size: int) -> None:
         super().__init__()
-        self.first = nn.Conv3d(channels, hidden, 3)
+        self.first = ShiftedConv3d(channels, hidden, 3)
         self.shift = nn.Linear(embedding_size, hidden)
         self.second = nn.Conv3d(hidden, out_channels, 3)
         self.direct = nn.Conv3d(channels, out_channels, 1, bias=False)
@@ -40,13 +41,9 @@ class Expert(nn.Module):
         Args:
             features: (N, channels, d + 4, h + 4, w + 4).
             inside: (N or 1, 1, d + 2, h + 2, w + 2), 1 where there is volume, 0 beyond its border.
-            embedding: (N, embedding_size), or (1, embedding_size) of all of them, which saves a pass.
+            embedding: (N, embedding_size), or (1, embedding_size) of all of them.
         """
-        h, shift, bias = F.silu(features), self.shift(embedding), self.first.bias
-        if bias is not None and shift.shape[0] == 1:
-            h = F.conv3d(h, self.first.weight, bias + shift[0])
-        else:
-            h = self.first(h) + shift[:, :, None, None, None]
+        h = self.first(F.silu(features), self.shift(embedding))
         inference = not torch.is_grad_enabled()  # then nothing is kept
         h = F.silu(h, inplace=inference)
         h = self.second(h.mul_(inside) if inference else h * inside)
@@ -161,37 +158,41 @@ class MixtureDenoiser(Denoiser):
         return torch.stack([expert(padded, inside, embedding) for expert in self.experts], dim=1)
 
     @torch.jit.export
-    def keep(self, shares: Tensor, threshold: float) -> Tensor:
-        """Which experts run in which tiles: (B, experts, d, h, w), sides multiples of TILE, to one boolean a tile."""
-        mean = F.avg_pool3d(shares, self.tile)
+    def routed(self, shares: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+        """Which experts run in which tiles, those that have the mean share or the largest, and how they share.
+
+        Tiles are as many as of :data:`TILE` come nearest to the volume, of one size, and may end beyond it.
+
+        Args:
+            shares: (B, experts, d, h, w).
+            threshold: of the mean share.
+
+        Returns:
+            Shares of those that run, scaled to sum one, of whole tiles, and one boolean a tile, (B, experts, ...).
+        """
+        d, h, w = shares.shape[2], shares.shape[3], shares.shape[4]
+        sides = [(n - 1) // max(1, (2 * n + self.tile) // (2 * self.tile)) + 1 for n in (d, h, w)]
+        shares = F.pad(shares, [0, -w % sides[2], 0, -h % sides[1], 0, -d % sides[0]])
+        mean = F.avg_pool3d(shares, sides)
         mean = mean / mean.sum(1, keepdim=True)
-        return (mean >= threshold) | (mean == mean.amax(1, keepdim=True))
-
-    @torch.jit.export
-    def sparse(self, shares: Tensor, run: Tensor) -> Tensor:
-        """Shares (B, experts, d, h, w) of the experts that :meth:`keep` lets run, scaled to sum one."""
-        n = self.tile
-        shares = shares * run.repeat_interleave(n, 2).repeat_interleave(n, 3).repeat_interleave(n, 4)
-        return shares / shares.sum(1, keepdim=True).clamp_min(1e-6)
-
-    @torch.jit.export
-    def whole_tiles(self, shares: Tensor) -> Tensor:
-        """Shares with nothing beyond their far ends, up to multiples of TILE."""
-        n = self.tile
-        return F.pad(shares, [0, -shares.shape[4] % n, 0, -shares.shape[3] % n, 0, -shares.shape[2] % n])
+        run = (mean >= threshold) | (mean == mean.amax(1, keepdim=True))
+        for axis, n in enumerate(sides):
+            mean = (run if axis == 0 else mean).repeat_interleave(n, axis + 2)
+        shares = shares * mean
+        return shares / shares.sum(1, keepdim=True).clamp_min(1e-6), run
 
     def route(self, features: Tensor, shares: Tensor, embedding: Tensor) -> Tensor:
-        """The mixture of those experts that :meth:`keep` lets run, tile by tile, (B, C, d, h, w)."""
+        """The mixture of those experts that :meth:`routed` lets run, tile by tile, (B, C, d, h, w)."""
         d, h, w = features.shape[2], features.shape[3], features.shape[4]
-        n, halo = self.tile, self.halo
-        far = [-w % n, -h % n, -d % n]
-        shares = self.whole_tiles(shares)
-        run = self.keep(shares, self.threshold)
-        weights = _tiles(self.sparse(shares, run), n, 0)
-        tiles = _tiles(F.pad(features, _around(far, halo)), n, halo)
-        inside = _tiles(F.pad(torch.ones_like(features[:, :1]), _around(far, 1)), n, 1)
-        b, nd, nh, nw = tiles.shape[0], tiles.shape[1], tiles.shape[2], tiles.shape[3]
-        result = features.new_zeros((b, nd, nh, nw, n, n, n, self.out_channels))
+        shares, run = self.routed(shares, self.threshold)
+        b, nd, nh, nw = run.shape[0], run.shape[2], run.shape[3], run.shape[4]
+        sd, sh, sw = shares.shape[2] // nd, shares.shape[3] // nh, shares.shape[4] // nw
+        sides = [sd, sh, sw]
+        far = [shares.shape[4] - w, shares.shape[3] - h, shares.shape[2] - d]
+        weights = _tiles(shares, sides, 0)
+        tiles = _tiles(F.pad(features, _around(far, self.halo)), sides, self.halo)
+        inside = _tiles(F.pad(torch.ones_like(features[:, :1]), _around(far, 1)), sides, 1)
+        result = features.new_zeros((b, nd, nh, nw, sd, sh, sw, self.out_channels))
         for row in range(b):
             for k, expert in enumerate(self.experts):
                 for part in torch.nonzero(run[row, k]).split(self.at_once):
@@ -199,7 +200,7 @@ class MixtureDenoiser(Denoiser):
                     seen, there = _channels_first(tiles[row, z, y, x]), _channels_first(inside[row, z, y, x])
                     found = expert(seen, there, embedding[row : row + 1]).permute(0, 2, 3, 4, 1)
                     result[row, z, y, x] += (found * weights[row, z, y, x][..., k : k + 1]).to(result.dtype)
-        volume = result.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(b, nd * n, nh * n, nw * n, self.out_channels)
+        volume = result.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(b, nd * sd, nh * sh, nw * sw, self.out_channels)
         return _channels_first(volume[:, :d, :h, :w])
 
 
@@ -208,10 +209,11 @@ def _around(far: list[int], halo: int) -> list[int]:
     return [halo, halo + far[0], halo, halo + far[1], halo, halo + far[2]]
 
 
-def _tiles(volume: Tensor, n: int, halo: int) -> Tensor:
-    """A view of (B, C, d, h, w) as overlapping tiles, (B, nd, nh, nw, side, side, side, C), of ``n`` and twice halo."""
-    side = n + 2 * halo
-    tiles = volume.permute(0, 2, 3, 4, 1).unfold(1, side, n).unfold(2, side, n).unfold(3, side, n)
+def _tiles(volume: Tensor, sides: list[int], halo: int) -> Tensor:
+    """A view of (B, C, d, h, w) as overlapping tiles, (B, nd, nh, nw, *sides, C), each longer by twice a halo."""
+    tiles = volume.permute(0, 2, 3, 4, 1)
+    for axis, n in enumerate(sides):
+        tiles = tiles.unfold(axis + 1, n + 2 * halo, n)
     return tiles.permute(0, 1, 2, 3, 5, 6, 7, 4)
 
 

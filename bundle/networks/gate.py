@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .blocks import ShiftedConv3d
+
 TOKEN = 4  # latent voxels along the side of a token
 WINDOW = 4  # tokens along the side of a window of attention
 PATCHES = (4, 8, 12)  # latent voxels along the sides of the patches that a token sees, all about the same centre
@@ -41,15 +43,17 @@ class Evidence(nn.Module):
 
     def __init__(self, channels: int, experts: int, condition_size: int, hidden: int = 12) -> None:
         super().__init__()
-        self.first = nn.Conv3d(channels, hidden, 3, padding=1)
+        self.first = ShiftedConv3d(channels, hidden, 3, padding=1)
         self.shift = nn.Linear(condition_size, hidden)
         self.second = nn.Conv3d(hidden, hidden, 3, padding=1)
         self.logits = nn.Conv3d(hidden, experts, 1, bias=False)
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
         """(B, channels, d, h, w) and (B, condition_size) to logits (B, experts, d, h, w)."""
-        h = self.first(latent) + self.shift(condition.to(latent.dtype))[:, :, None, None, None]
-        return self.logits(F.silu(self.second(F.silu(h))))
+        inference = not torch.is_grad_enabled()
+        h = self.first(latent, self.shift(condition.to(latent.dtype)))
+        h = self.second(F.silu(h, inplace=inference))
+        return self.logits(F.silu(h, inplace=inference))
 
 
 class Gate(nn.Module):

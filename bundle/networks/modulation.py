@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .blocks import ShiftedConv3d
 from .context import ContextEncoder
 
 
@@ -35,7 +36,7 @@ class IntensityModulator(nn.Module):
         self.encoder = ContextEncoder(context_size)
         sizes = [features, *[2 * features] * (len(widths) - 1)]
         self.local = nn.ModuleList(
-            nn.Conv3d(a, b, 3, stride=1 if scale == 0 else 2, padding=1)
+            ShiftedConv3d(a, b, 3, stride=1 if scale == 0 else 2, padding=1)
             for scale, (a, b) in enumerate(zip([latent_channels, *sizes[:-1]], sizes, strict=True))
         )
         self.shift = nn.ModuleList(nn.Linear(context_size + condition_size, n) for n in sizes)
@@ -58,8 +59,6 @@ class IntensityModulator(nn.Module):
         maps: list[Tensor] = []
         h, vector = latent, torch.cat([F.silu(context), condition.to(context.dtype)], dim=1)
         for local, shift, last in zip(self.local, self.shift, self.maps):  # noqa: B905 (TorchScript knows no strict)
-            h = local(h)
-            h += shift(vector)[:, :, None, None, None]
-            h = F.silu(h, inplace=not torch.is_grad_enabled())
+            h = F.silu(local(h, shift(vector)), inplace=not torch.is_grad_enabled())
             maps.append(last(h))
         return maps
