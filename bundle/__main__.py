@@ -196,7 +196,7 @@ class Commands(StudyCommands):
         section: str = "reported_simulated",
         dataset_dir: str = ".",
         modalities: str = "T1w,T2w",
-        routing: float = 0.3,
+        routing: float = 0.4,
     ) -> None:
         """Compare networks by region (centrum semiovale, cortex, junction), and see what the experts of a mixture do.
 

@@ -62,7 +62,7 @@ WEIGHTS = {
         "runs/adapted",
     ),
     "model_anatomy.pt": ("runs/prior", "runs/prior2"),
-    "model_moe.pt": ("runs/moe1", "runs/moe2"),
+    "model_moe.pt": ("runs/moe1", "runs/moe2", "runs/moe3"),
 }
 
 
