@@ -58,3 +58,13 @@ def test_every_network_gets_a_row(bundle, capsys):
     rows = {r["method"]: r["psnr"] for r in json.loads((bundle / "out" / "results.json").read_text())["rows"]}
     assert rows["same"] == rows["bundle"] != rows["other"]
     assert "| other |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [None, "teacher", "moe", "guided"])
+def test_every_shipped_network_loads_and_sharpens(name):
+    network, _ = job.load_model(name)
+    torch.manual_seed(0)
+    image = torch.nn.functional.interpolate(torch.rand(1, 1, 8, 8, 8), scale_factor=4, mode="trilinear")
+    with torch.no_grad():
+        result = network(image)
+    assert result.isfinite().all() and 0.001 < float((result - image).abs().mean()) < 0.5
