@@ -161,7 +161,7 @@ class MixtureDenoiser(Denoiser):
     def routed(self, shares: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
         """Which experts run in which tiles, those that have the mean share or the largest, and how they share.
 
-        Tiles are as many as of :data:`TILE` come nearest to the volume, of one size, and may end beyond it.
+        Tiles are of one size, as many as those of :data:`TILE` would about be, and may end beyond the volume.
 
         Args:
             shares: (B, experts, d, h, w).
@@ -176,9 +176,10 @@ class MixtureDenoiser(Denoiser):
         mean = F.avg_pool3d(shares, sides)
         mean = mean / mean.sum(1, keepdim=True)
         run = (mean >= threshold) | (mean == mean.amax(1, keepdim=True))
+        kept = run
         for axis, n in enumerate(sides):
-            mean = (run if axis == 0 else mean).repeat_interleave(n, axis + 2)
-        shares = shares * mean
+            kept = kept.repeat_interleave(n, axis + 2)
+        shares = shares * kept
         return shares / shares.sum(1, keepdim=True).clamp_min(1e-6), run
 
     def route(self, features: Tensor, shares: Tensor, embedding: Tensor) -> Tensor:
