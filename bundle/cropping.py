@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from .networks.context import CELL
 
 AIR = 0.01  # of normalised intensity: what differs less from the level of the border is empty
+_EMPTY = 0.95  # share of a face that is padding where a volume was cut close
 _PAYS = 0.9  # share of the volume above which a box is not worth it
 
 Box = tuple[slice, slice, slice]
@@ -25,9 +26,7 @@ def content_box(volume: Tensor, margin: int, grid: int = CELL) -> Box:
         margin: voxels around the content, as wide as the network sees.
         grid: the box begins on multiples of this, itself a multiple of 8.
     """
-    shape = volume.shape[2:]
-    faces = [volume.select(axis, index).flatten() for axis in (2, 3, 4) for index in (0, -1)]
-    air = torch.cat(faces).median()
+    shape, (air, _) = volume.shape[2:], border(volume)
     occupied = (F.max_pool3d((volume - air).abs_(), CELL) > AIR).any(0)[0]
     box = []
     for axis, n in enumerate(shape):
@@ -39,6 +38,13 @@ def content_box(volume: Tensor, margin: int, grid: int = CELL) -> Box:
         box.append(slice(start, min(n, -(-((int(where[-1]) + 1) * CELL + margin) // CELL) * CELL)))
     saves = math.prod(s.stop - s.start for s in box) <= _PAYS * math.prod(shape)
     return tuple(box) if saves else _whole(shape)
+
+
+def border(volume: Tensor) -> tuple[float, bool]:
+    """The level of the border of a volume (B, 1, D, H, W), and whether all six faces are padding of that level."""
+    faces = [volume.select(axis, index).flatten() for axis in (2, 3, 4) for index in (0, -1)]
+    air = float(torch.cat(faces).median())
+    return air, all(float(((face - air).abs() <= AIR).float().mean()) > _EMPTY for face in faces)
 
 
 def paste(volume: Tensor, box: Box, part: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .compute import autocast
+from .cropping import border
 from .geometry import apply_axes, resample
 from .memory import with_smaller_tiles
 from .networks.anatomy import TISSUES, AnatomyExtractor
@@ -23,13 +24,14 @@ from .tiles import tile_slices
 
 TILE, LEAST_TILE = 128, 64  # side of a tile in voxels: at first, and at the least where memory runs out
 VOXEL, KNOWN = 1.0, (0.7, 1.3)  # mm: what the extractor works on, where voxels are not of a size that it was trained on
+AROUND = 16  # voxels of air put around a brain whose volume may end where it does: those trained on had air around
 
 
 class AnatomyInferer(Inferer):
     """Most probable tissue of every voxel, tile by tile.
 
     Anatomy has a size: volumes of finer, coarser or longer voxels than the extractor was trained on are labelled on a
-    grid of 1 mm, and its probabilities interpolated.
+    grid of 1 mm, and its probabilities interpolated. Brains without a skull get air around them.
 
     Args:
         tile: side of a tile in voxels.
@@ -73,16 +75,21 @@ class AnatomyInferer(Inferer):
         if grid != tuple(shape):
             lines = [acquisition_matrix(n, m, "gaussian", 0.7).to(image) for n, m in zip(shape, grid, strict=True)]
             image = apply_axes(image, lines)
+        air, empty = border(image)
+        margin = AROUND if whole and empty else 0
+        inner = (..., *(slice(margin, margin + n) for n in grid))
+        image = F.pad(image, [margin] * 6, value=air)
         parts = self._parts(image, network, condition, context, cells)
         if grid == tuple(shape):
             pred = torch.zeros(image.shape, dtype=torch.uint8, device=image.device)
             for own, tissue in parts:
                 pred[(..., *own)] = tissue.argmax(1, keepdim=True).byte()
+            pred = pred[inner]
         else:
-            shares = image.new_zeros((len(image), len(TISSUES), *grid))
+            shares = image.new_zeros((len(image), len(TISSUES), *image.shape[2:]))
             for own, tissue in parts:
                 shares[(..., *own)] = tissue
-            pred = largest(enumerate(shares.unbind(1)), shape)[:, None]
+            pred = largest(enumerate(shares[inner].unbind(1)), shape)[:, None]
         return MetaTensor(pred, meta=inputs.meta) if isinstance(inputs, MetaTensor) else pred
 
     def _parts(
