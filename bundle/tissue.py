@@ -71,11 +71,10 @@ class AnatomyInferer(Inferer):
             image, voxel = inputs.as_tensor(), inputs.affine.reshape(-1, 4, 4)[0, :3, :3].norm(dim=0).tolist()
             spacing = voxel if spacing is None and whole else spacing
         shape = image.shape[2:]
-        grid = working_shape(shape, spacing or (1.0, 1.0, 1.0))
+        grid, (air, empty) = working_shape(shape, spacing or (1.0, 1.0, 1.0)), border(image)
         if grid != tuple(shape):
             lines = [acquisition_matrix(n, m, "gaussian", 0.7).to(image) for n, m in zip(shape, grid, strict=True)]
             image = apply_axes(image, lines)
-        air, empty = border(image)
         margin = AROUND if whole and empty else 0
         inner = (..., *(slice(margin, margin + n) for n in grid))
         image = F.pad(image, [margin] * 6, value=air)

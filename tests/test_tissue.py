@@ -1,8 +1,9 @@
+import pytest
 import torch
 from monai.data import MetaTensor
 
 from bundle.networks.anatomy import TISSUES, AnatomyExtractor, AnatomyPrior
-from bundle.tissue import AnatomyInferer, ExtractTissued, vote, working_shape
+from bundle.tissue import AROUND, AnatomyInferer, ExtractTissued, vote, working_shape
 
 
 def _item():
@@ -45,6 +46,24 @@ def _extractor():
     return network
 
 
+class _Threshold:
+    """Takes bright voxels for fat."""
+
+    multiple = 8
+
+    def __init__(self):
+        self.seen = []
+
+    def context(self, volume):
+        return volume
+
+    def __call__(self, image, *rest):
+        self.seen.append(tuple(image.shape[2:]))
+        tissue = torch.zeros(1, len(TISSUES), *image.shape[2:])
+        tissue[:, TISSUES.index("fat")], tissue[:, 0] = image[:, 0], 1 - image[:, 0]
+        return AnatomyPrior(image, tissue)
+
+
 def test_tissue_in_tiles_is_that_of_the_whole():
     network, image, condition = _extractor(), torch.rand(1, 1, 44, 52, 60), torch.zeros(1, 6)
     whole = AnatomyInferer(tile=64, amp=False)(image, network, condition)
@@ -56,29 +75,25 @@ def test_tissue_in_tiles_is_that_of_the_whole():
 def test_fine_and_long_voxels_are_labelled_on_a_grid_of_1_mm():
     assert working_shape((20, 24, 18), (0.8, 1.0, 1.2)) == (20, 24, 18)
     assert working_shape((20, 24, 18), (0.5, 0.5, 2.5)) == (10, 12, 45)
-    seen = []
-
-    class Threshold:
-        """Takes bright voxels for fat."""
-
-        multiple = 8
-
-        def context(self, volume):
-            return volume
-
-        def __call__(self, image, *rest):
-            seen.append(tuple(image.shape[2:]))
-            tissue = torch.zeros(1, len(TISSUES), *image.shape[2:])
-            tissue[:, TISSUES.index("fat")], tissue[:, 0] = image[:, 0], 1 - image[:, 0]
-            return AnatomyPrior(image, tissue)
-
-    fine = torch.zeros(1, 1, 48, 48, 40)
+    network, fine = _Threshold(), 0.2 * torch.rand(1, 1, 48, 48, 40)
     fine[..., 10:30, 12:36, 6:26] = 1
     infer, affine = AnatomyInferer(amp=False), torch.diag(torch.tensor([0.5, 0.5, 0.5, 1.0], dtype=torch.float64))
-    found = infer(fine, Threshold(), torch.zeros(1, 6), spacing=(0.5, 0.5, 0.5))
-    assert seen == [(24, 24, 24)] and found.shape == fine.shape and found.dtype == torch.uint8
+    found = infer(fine, network, torch.zeros(1, 6), spacing=(0.5, 0.5, 0.5))
+    assert network.seen == [(24, 24, 24)] and found.shape == fine.shape and found.dtype == torch.uint8
     assert float(((found > 0) == (fine > 0.5)).float().mean()) > 0.995
-    known = infer(MetaTensor(fine, affine=affine), Threshold(), torch.zeros(1, 6))
+    known = infer(MetaTensor(fine, affine=affine), network, torch.zeros(1, 6))
     assert torch.equal(known.as_tensor(), found) and torch.equal(known.affine, affine)
-    infer(fine, Threshold(), torch.zeros(1, 6))
-    assert seen[-1] == (48, 48, 40)
+    infer(fine, network, torch.zeros(1, 6))
+    assert network.seen[-1] == (48, 48, 40)
+
+
+@pytest.mark.parametrize("spacing", [1.0, 0.5])
+def test_a_brain_whose_volume_ends_where_it_does_gets_air_around_it_and_a_head_does_not(spacing):
+    network, brain = _Threshold(), torch.zeros(1, 1, 48, 48, 40)
+    brain[..., 1:30, 12:47, 6:26] = 1
+    found = AnatomyInferer(amp=False)(brain, network, torch.zeros(1, 6), spacing=[spacing] * 3)
+    assert network.seen == [tuple(-(-int(n * spacing + 2 * AROUND) // 8) * 8 for n in (48, 48, 40))]
+    assert found.shape == brain.shape and float(((found > 0) == (brain > 0.5)).float().mean()) > 0.98  # odd edges
+    brain[..., 0] = 1  # one face is cut through tissue, as a neck is
+    AnatomyInferer(amp=False)(brain, network, torch.zeros(1, 6))
+    assert network.seen[-1] == (48, 48, 40)
