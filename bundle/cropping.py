@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from .networks.context import CELL
 
 AIR = 0.01  # of normalised intensity: what differs less from the level of the border is empty
-_EMPTY = 0.95  # share of a face that is padding where a volume was cut close
 _PAYS = 0.9  # share of the volume above which a box is not worth it
 
 Box = tuple[slice, slice, slice]
@@ -26,7 +25,7 @@ def content_box(volume: Tensor, margin: int, grid: int = CELL) -> Box:
         margin: voxels around the content, as wide as the network sees.
         grid: the box begins on multiples of this, itself a multiple of 8.
     """
-    shape, (air, _) = volume.shape[2:], border(volume)
+    shape, air = volume.shape[2:], border(volume)
     occupied = (F.max_pool3d((volume - air).abs_(), CELL) > AIR).any(0)[0]
     box = []
     for axis, n in enumerate(shape):
@@ -40,11 +39,20 @@ def content_box(volume: Tensor, margin: int, grid: int = CELL) -> Box:
     return tuple(box) if saves else _whole(shape)
 
 
-def border(volume: Tensor) -> tuple[float, bool]:
-    """The level of the border of a volume (B, 1, D, H, W), and whether all six faces are padding of that level."""
+def border(volume: Tensor) -> float:
+    """The level of the border of a volume (B, 1, D, H, W)."""
     faces = [volume.select(axis, index).flatten() for axis in (2, 3, 4) for index in (0, -1)]
-    air = float(torch.cat(faces).median())
-    return air, all(float(((face - air).abs() <= AIR).float().mean()) > _EMPTY for face in faces)
+    return float(torch.cat(faces).median())
+
+
+def padding_around(volume: Tensor) -> list[int]:
+    """Voxels between each of the six faces of a volume (B, 1, D, H, W) and the nearest that is no padding."""
+    occupied, result = ((volume - border(volume)).abs() > AIR).any(0)[0], []
+    for axis, n in enumerate(occupied.shape):
+        others = [a for a in range(3) if a != axis]
+        where = occupied.any(others[1]).any(others[0]).nonzero().flatten()
+        result += [int(where[0]), n - 1 - int(where[-1])] if len(where) else [n, n]
+    return result
 
 
 def paste(volume: Tensor, box: Box, part: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from statistics import median
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .compute import autocast
-from .cropping import border
+from .cropping import border, padding_around
 from .geometry import apply_axes, resample
 from .memory import with_smaller_tiles
 from .networks.anatomy import TISSUES, AnatomyExtractor
@@ -24,14 +25,14 @@ from .tiles import tile_slices
 
 TILE, LEAST_TILE = 128, 64  # side of a tile in voxels: at first, and at the least where memory runs out
 VOXEL, KNOWN = 1.0, (0.7, 1.3)  # mm: what the extractor works on, where voxels are not of a size that it was trained on
-AROUND = 16  # voxels of air put around a brain whose volume may end where it does: those trained on had air around
+CLOSE, AROUND = (1, 4), 16  # voxels of padding around a brain that was cut close; of air put around it, as training had
 
 
 class AnatomyInferer(Inferer):
     """Most probable tissue of every voxel, tile by tile.
 
     Anatomy has a size: volumes of finer, coarser or longer voxels than the extractor was trained on are labelled on a
-    grid of 1 mm, and its probabilities interpolated. Brains without a skull get air around them.
+    grid of 1 mm, and its probabilities interpolated. Brains whose volume ends where they do get air around them.
 
     Args:
         tile: side of a tile in voxels.
@@ -71,11 +72,11 @@ class AnatomyInferer(Inferer):
             image, voxel = inputs.as_tensor(), inputs.affine.reshape(-1, 4, 4)[0, :3, :3].norm(dim=0).tolist()
             spacing = voxel if spacing is None and whole else spacing
         shape = image.shape[2:]
-        grid, (air, empty) = working_shape(shape, spacing or (1.0, 1.0, 1.0)), border(image)
+        grid, air = working_shape(shape, spacing or (1.0, 1.0, 1.0)), border(image)
+        margin = AROUND if whole and CLOSE[0] <= median(padding_around(image)) <= CLOSE[1] else 0
         if grid != tuple(shape):
             lines = [acquisition_matrix(n, m, "gaussian", 0.7).to(image) for n, m in zip(shape, grid, strict=True)]
             image = apply_axes(image, lines)
-        margin = AROUND if whole and empty else 0
         inner = (..., *(slice(margin, margin + n) for n in grid))
         image = F.pad(image, [margin] * 6, value=air)
         parts = self._parts(image, network, condition, context, cells)
