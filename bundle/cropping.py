@@ -28,13 +28,11 @@ def content_box(volume: Tensor, margin: int, grid: int = CELL) -> Box:
     shape, air = volume.shape[2:], border(volume)
     occupied = (F.max_pool3d((volume - air).abs_(), CELL) > AIR).any(0)[0]
     box = []
-    for axis, n in enumerate(shape):
-        others = [a for a in range(3) if a != axis]
-        where = occupied.any(others[1]).any(others[0]).nonzero().flatten()
-        if not len(where):
-            return _whole(shape)
-        start = max(0, int(where[0]) * CELL - margin) // grid * grid
-        box.append(slice(start, min(n, -(-((int(where[-1]) + 1) * CELL + margin) // CELL) * CELL)))
+    for n, (first, last) in zip(shape, _extents(occupied), strict=False):
+        start = max(0, first * CELL - margin) // grid * grid
+        box.append(slice(start, min(n, -(-((last + 1) * CELL + margin) // CELL) * CELL)))
+    if not box:
+        return _whole(shape)
     saves = math.prod(s.stop - s.start for s in box) <= _PAYS * math.prod(shape)
     return tuple(box) if saves else _whole(shape)
 
@@ -46,13 +44,21 @@ def border(volume: Tensor) -> float:
 
 
 def padding_around(volume: Tensor) -> list[int]:
-    """Voxels between each of the six faces of a volume (B, 1, D, H, W) and the nearest that is no padding."""
-    occupied, result = ((volume - border(volume)).abs() > AIR).any(0)[0], []
-    for axis, n in enumerate(occupied.shape):
+    """Voxels between each face of a volume (B, 1, D, H, W) and the nearest that is no padding; 0 where all is."""
+    occupied = ((volume - border(volume)).abs() > AIR).any(0)[0]
+    ends = zip(occupied.shape, _extents(occupied), strict=False)
+    return [n for side, (first, last) in ends for n in (first, side - 1 - last)] or [0] * 6
+
+
+def _extents(occupied: Tensor) -> list[tuple[int, int]]:
+    """First and last index along every axis of what is occupied, (D, H, W); empty for nothing."""
+    extents = []
+    for axis in range(3):
         others = [a for a in range(3) if a != axis]
         where = occupied.any(others[1]).any(others[0]).nonzero().flatten()
-        result += [int(where[0]), n - 1 - int(where[-1])] if len(where) else [n, n]
-    return result
+        if len(where):
+            extents.append((int(where[0]), int(where[-1])))
+    return extents
 
 
 def paste(volume: Tensor, box: Box, part: Tensor) -> Tensor:
