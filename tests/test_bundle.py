@@ -58,7 +58,7 @@ def test_weights_are_plain_and_small():
     files = list((ROOT / "models").glob("*.pt"))
     assert WEIGHTS in files
     for path in files:
-        assert path.stat().st_size < 24 * 2**20
+        assert path.stat().st_size < 16 * 2**20
         assert all(isinstance(v, torch.Tensor) for v in torch.load(path, weights_only=True).values())
 
 

@@ -9,7 +9,7 @@ from data import ROOT, small_network
 from bundle.errors import InputError
 from bundle.networks.anatomy import AnatomyExtractor
 from bundle.networks.super_resolver import SuperResolver
-from bundle.networks.weights import LISTING, grow, load_super_resolver, read_weights, start_from, write_weights
+from bundle.networks.weights import LISTING, grow, load, load_super_resolver, read_weights, start_from, write_weights
 
 IMAGE = torch.rand(1, 1, 16, 24, 16, generator=torch.Generator().manual_seed(0))
 
@@ -132,3 +132,16 @@ def test_a_guided_network_begins_as_the_one_without_maps():
     with torch.no_grad():
         result = guided.sample(tile, guided.context(tile), noise, condition, 1, None, fields)
     assert torch.allclose(result, small(IMAGE), atol=1e-5)
+
+
+def test_an_extractor_in_a_file_of_its_own_is_read_with_its_network(tmp_path):
+    network = SuperResolver("small", prior=True)
+    parts = {True: {}, False: {}}
+    for name, value in network.state_dict().items():
+        parts[name.startswith("anatomy.")][name.removeprefix("anatomy.")] = value
+    torch.save(parts[False], tmp_path / "model.pt")
+    with pytest.raises(InputError, match="model.pt: these are not the weights of this network"):
+        load(SuperResolver("small", prior=True), tmp_path / "model.pt")
+    torch.save(parts[True], tmp_path / "model.anatomy.pt")
+    found = load(SuperResolver("small", prior=True), tmp_path / "model.pt").state_dict()
+    assert all(torch.equal(found[name], value) for name, value in network.state_dict().items())

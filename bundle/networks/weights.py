@@ -23,7 +23,8 @@ LISTING = "sha256.json"  # beside files of weights: what they must be
 def read_weights(path: str | os.PathLike, check: bool = True) -> dict[str, Tensor]:
     """Plain tensors by name; nothing else is ever unpickled.
 
-    A file that is named in a ``sha256.json`` beside it must be the one that is meant there; any other is taken.
+    A file that is named in a ``sha256.json`` beside it must be the one that is meant there; any other is taken. The
+    extractor of a large network may lie in a file of its own beside it, ``NAME.anatomy.pt`` of ``NAME.pt``.
 
     Args:
         path: file.
@@ -44,6 +45,9 @@ def read_weights(path: str | os.PathLike, check: bool = True) -> dict[str, Tenso
         raise InputError(f"{path}: these are not weights; fetch the file again") from error
     if not isinstance(state, dict):
         raise InputError(f"{path}: these are not weights; fetch the file again")
+    part = Path(path).with_suffix(f".anatomy{Path(path).suffix}")
+    if part.is_file():
+        state = {f"anatomy.{name}": v for name, v in read_weights(part, check).items()} | state
     return state
 
 
