@@ -7,6 +7,7 @@ from data import small_network
 
 from bundle.diffusion import add_noise, step
 from bundle.engines.distillation import DistillationStep, FeatureProjections, parse_stages, tapped
+from bundle.losses import IntensityLoss
 from bundle.networks.context import surround
 from bundle.networks.super_resolver import SuperResolver, encode_condition
 
@@ -53,6 +54,23 @@ def test_a_student_that_is_the_teacher_has_nothing_to_learn_from_its_own_steps()
     update.stages[0] = update.stages[0]._replace(strength=1.0)
     update.enter(0)
     assert update(engine, _batch())["loss"] == pytest.approx(0, abs=1e-5)
+
+
+def test_images_at_temperature_0_count_for_the_teacher_and_for_the_truth():
+    teacher, batch, image_loss = small_network(), _batch(), IntensityLoss(squared=60.0, gradient=0.0, histogram=0.0)
+    options = {"alpha": 2.0, "beta": 0.0, "share": 1.0, "image_loss": image_loss}
+    own, update = _distillation(teacher, copy.deepcopy(teacher), **options)
+    update.enter(1)
+    assert update(own, batch)["loss"] == pytest.approx(0, abs=1e-5)
+    engine, update = _distillation(teacher, copy.deepcopy(teacher), truth=0.5, **options)
+    update.enter(1)
+    mean = teacher.sample(
+        batch["image"], teacher.context(batch["context"]), 0 * teacher.latent.encode(batch["image"]), batch["condition"],
+        1, batch["cells"],
+    )  # fmt: skip
+    latents = [teacher.encode_residual(batch["image"], x, batch["condition"]) for x in (mean, batch["label"])]
+    expected = 0.5 * (latents[0] - latents[1]).square().mean() + 30 * (mean - batch["label"]).square().mean()
+    assert update(engine, batch)["loss"] == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_one_step_from_the_target_lands_where_the_teachers_steps_do():

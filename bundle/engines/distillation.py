@@ -2,7 +2,7 @@
 
 import random
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -80,8 +80,8 @@ def tapped(denoiser: Denoiser) -> Iterator[list[Tensor]]:
 class Lesson(NamedTuple):
     """A batch for the student, its input, times, condition and what of the head it sees; what the teacher says of it.
 
-    ``noisy`` and ``target`` are normalised latents (B, 8, ...), ``clean`` that of the truth, ``features`` one tensor
-    per scale, ``fields`` guidance maps, for what is guided: where the teacher is and the student is not they are
+    ``noisy`` and ``target`` are normalised latents (B, 8, ...), ``clean`` that of the truth, the first ``fixed`` rows at
+    temperature 0; ``features`` one tensor per scale, ``fields`` guidance maps, for what is guided: where the teacher is and the student is not they are
     privileged information (Vapnik and Vashist, Neural Networks 2009).
     """
 
@@ -94,16 +94,19 @@ class Lesson(NamedTuple):
     clean: Tensor
     target: Tensor
     features: list[Tensor]
+    fixed: int
     fields: Tensor | None = None
 
 
 class DistillationStep:
     """Optimisation of a student by a frozen teacher: the ``iteration_update`` of a SupervisedTrainer.
 
-        L = alpha |y_s - y_t|_1 + beta mean_k |P_k f_s,k - f_t,k|^2 / |f_t,k|^2 + truth |y_s - y|^2
+        L = alpha (|y_s - y_t|_1 + I(x_s, x_t)) + beta mean_k |P_k f_s,k - f_t,k|^2 / |f_t,k|^2
+            + truth (|y_s - y|^2 + I(x_s, x))
 
-    ``y`` are clean latents, normalised subband by subband, ``f_k`` the last features of scale ``k``, ``P_k`` the
-    projections. A share of the batch is at temperature 0, where one step of the teacher gives its mean. The others
+    ``y`` are clean latents, normalised subband by subband, ``x`` their images, ``f_k`` the last features of scale ``k``,
+    ``P_k`` the projections, ``I`` the loss of images, of what is at temperature 0 (the latents alone count the coarse
+    subband, which holds the levels, as one of eight). A share of the batch is at temperature 0, where one step of the teacher gives its mean. The others
     start from the noisy truth at a time of the student's grid; the target is the clean latent from which one step of
     the student lands where several of the teacher do (Salimans and Ho, ICLR 2022; the teacher stays the same through
     all stages, so errors do not pile up). In a stage of strength ``s`` every clean latent is ``s`` times the full one,
@@ -117,6 +120,7 @@ class DistillationStep:
         alpha: weight of the outputs.
         beta: weight of the features.
         truth: weight of the truth.
+        image_loss: of two images (B, 1, D, H, W), or None.
         share: part of the batch at temperature 0.
         reuse: optimisation steps per batch; all but the first take up one of the last 16 batches again, with what
             the teacher said of it.
@@ -136,6 +140,7 @@ class DistillationStep:
         alpha: float = 0.5,
         beta: float = 0.5,
         truth: float = 0.0,
+        image_loss: Callable[[Tensor, Tensor], Tensor] | None = None,
         share: float = 0.75,
         reuse: int = 1,
         amp: bool = True,
@@ -145,7 +150,8 @@ class DistillationStep:
             raise ValueError(f"reuse {reuse}: 1 or more; a teacher that predicts the noise has no temperature 0")
         self.teacher, self.projections = teacher.eval().requires_grad_(False), projections
         self.stages, self.teacher_steps = parse_stages(stages, teacher_steps), teacher_steps
-        self.alpha, self.beta, self.truth, self.share = alpha, beta, truth, share
+        self.alpha, self.beta, self.truth = alpha, beta, truth
+        self.image_loss, self.share = image_loss, share
         self.reuse, self.amp, self.clip = reuse, amp, clip
         self.past: deque[Lesson] = deque(maxlen=16)
         self.enter(0)
@@ -198,7 +204,7 @@ class DistillationStep:
                 target[rows] = self._walk(latent, noisy, t, condition, guidance, target, rows)
         weaker = self.stage.strength
         shown = add_noise(weaker * clean, noise, t)
-        return Lesson(low, shown, t, condition, view, cells, weaker * clean, weaker * target, features, fields)
+        return Lesson(low, shown, t, condition, view, cells, weaker * clean, weaker * target, features, fixed, fields)
 
     def _clean(self, latent: Tensor, noisy: Tensor, t: Tensor, condition: Tensor, guidance: tuple) -> Tensor:
         output = self.teacher.denoiser(noisy, latent, t, condition, *guidance).float()
@@ -239,6 +245,11 @@ class DistillationStep:
             projected = [p(f) for p, f in zip(self.projections, features, strict=True)]
         clean = network.clean(noisy, output, t)
         loss = self.alpha * F.l1_loss(clean, lesson.target) + self.truth * F.mse_loss(clean, lesson.clean)
+        if self.image_loss is not None and lesson.fixed:
+            found, taught, true = (
+                network.decode_residual(low, z, condition)[: lesson.fixed] for z in (clean, lesson.target, lesson.clean)
+            )
+            loss = loss + self.alpha * self.image_loss(found, taught) + self.truth * self.image_loss(found, true)
         errors = [_relative_error(p.float(), f.float()) for p, f in zip(projected, lesson.features, strict=True)]
         loss = loss + self.beta * torch.stack(errors).mean()
         loss.backward()
