@@ -3,6 +3,7 @@
 import os
 import zlib
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from .errors import InputError
 from .geometry import CanonicalAxes, Grid, resample
 from .intensity import fit_intensity
 from .neighbourhood import pad_view
-from .networks.context import CELL, REACH, coarse_view
+from .networks.context import CELL, REACH, VIEW, coarse_view
 from .networks.super_resolver import encode_condition
 from .simulate import nearest, read_maps
 from .simulation.acquisition import Acquisition, bias_field, ghost, rician
@@ -27,6 +28,7 @@ from .simulation.tissues import GROUP_OF_CLASS
 ZOOM = (0.75, 1.15)  # voxel of the target over that of the map
 STRIPPED = 0.2  # share of heads without skull
 _FLOOR, _DARKEST = 0.9, 0.02  # of stripped heads some are darkened by at most that share of that quantile
+_AIR, _CUT, _COARSEST = 24, 8, 44  # voxels that a view's field may grow or shrink by on a side; its least size
 _PART = CELL // 2  # corners of crops are multiples of this
 
 
@@ -104,7 +106,8 @@ def draw_factors(random: np.random.RandomState) -> list[float]:
 class HeadCrops(Dataset):
     """Random crops of heads, as many as the sampler draws; those of other examples stay what their data set makes them.
 
-    A head keeps for every crop the same context and surround that inference gives to a tile. Missing files are made
+    A crop has the surround that inference gives to a tile, and a coarse view of the head as another field of view would
+    show it (:func:`draw_view`): few heads seen again and again would else be known by their views. Missing files are made
     first: ``count`` heads, in turn of each label map of the items and each modality.
 
     Args:
@@ -173,14 +176,29 @@ def _read(path: Path, sources: set[str], size: int) -> dict[str, Tensor]:
 
 
 def _ready(head: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A head, sides multiples of :data:`CELL`, with its coarse view, and its means over half cells with air around."""
+    """A head, sides multiples of :data:`CELL`, with its own shape, and its means over half cells with air around."""
     shape = head["image"].shape[1:]
     padding = [v for n in reversed(shape) for v in (0, -n % CELL)]
-    view = pad_view(coarse_view(head["image"][None].float())[0])
     head = head | {k: F.pad(head[k][None], padding, mode="replicate")[0] for k in ("image", "label")}
     head["tissue"] = F.pad(head["tissue"], padding, value=0)
     parts = F.avg_pool3d(head["image"].float(), _PART)
-    return head | {"view": view, "parts": F.pad(parts, [2 * REACH] * 6)}
+    return head | {"shape": shape, "parts": F.pad(parts, [2 * REACH] * 6)}
+
+
+def draw_view(image: Tensor, shape: Sequence[int]) -> Tensor:
+    """Coarse view of a head in a field of view drawn at random, (1, VIEW, VIEW, VIEW).
+
+    Half of its sides have more air, a fifth cut a little off, and its voxels are up to half as large again.
+
+    Args:
+        image: (1, D, H, W), of which the first ``shape`` voxels are the head's own.
+    """
+    own = image[(..., *(slice(n) for n in shape))].float()
+    air = min(float(own[(0, *box)].mean()) for box in product((slice(4), slice(-4, None)), repeat=3))
+    grow = torch.randint(0, _AIR + 1, (6,)) * (torch.rand(6) < 0.5)
+    cut = torch.randint(0, _CUT + 1, (6,)) * (torch.rand(6) < 0.2)
+    framed = F.pad(own[None], (grow - cut).tolist(), value=air)
+    return pad_view(coarse_view(framed, int(torch.randint(_COARSEST, VIEW + 1, ())))[0])
 
 
 def cut_crop(head: Mapping[str, Tensor], size: int, tries: int = 10) -> dict[str, Tensor]:
@@ -193,7 +211,7 @@ def cut_crop(head: Mapping[str, Tensor], size: int, tries: int = 10) -> dict[str
     box = (..., *(slice(c, c + size) for c in corner))
     around = (..., *(slice(c // _PART, c // _PART + 2 * (size // CELL + 2 * REACH)) for c in corner))
     crop = {key: head[key][box] for key in ("image", "label", "tissue")}
-    crop |= {"context": head["view"], "cells": F.avg_pool3d(head["parts"][around], 2)}
+    crop |= {"context": draw_view(image, head["shape"]), "cells": F.avg_pool3d(head["parts"][around], 2)}
     if float(torch.rand(())) < 0.5:
         crop = {key: volume.flip(1) for key, volume in crop.items()}
     crop = {key: v.contiguous() if v.dtype == torch.uint8 else v.float().contiguous() for key, v in crop.items()}

@@ -5,8 +5,8 @@ import torch
 from data import phantom_map
 
 from bundle.errors import InputError
-from bundle.heads import HeadCrops, cut_crop, draw_factors, make_head
-from bundle.networks.context import CELL, REACH, coarse_view, cut_surround, surround
+from bundle.heads import HeadCrops, cut_crop, draw_factors, draw_view, make_head
+from bundle.networks.context import CELL, REACH, VIEW, cut_surround, surround
 from bundle.simulation.tissues import GROUPS
 
 SIZE = 16
@@ -69,7 +69,7 @@ def test_crops_see_of_their_head_what_tiles_see_at_inference(crops):
         crop = cut_crop({**head, "tissue": place}, SIZE)
         mirrored = bool(crop["tissue"][0, 0, 0, 0] > crop["tissue"][0, -1, 0, 0])
         crop = {key: v.flip(1) if mirrored and v.ndim == 4 else v for key, v in crop.items()}
-        assert crop["image"].shape == (1, SIZE, SIZE, SIZE) and torch.equal(crop["context"], head["view"])
+        assert crop["image"].shape == (1, SIZE, SIZE, SIZE) and crop["context"].shape == (1, *[VIEW] * 3)
         corner = np.unravel_index(int(crop["tissue"].min()), whole.shape[2:])
         if any(c % CELL for c in corner):
             continue  # surrounds of tiles begin at whole cells
@@ -80,8 +80,19 @@ def test_crops_see_of_their_head_what_tiles_see_at_inference(crops):
     else:
         pytest.fail("no crop began at whole cells")
     assert crop["cells"].shape[1] == SIZE // CELL + 2 * REACH
-    view = coarse_view(whole)[0, :, :-4, :-4, :-4]  # the ends hold what makes sides multiples of a cell
-    assert torch.equal(head["view"][(..., *(slice(n) for n in view.shape[1:]))], view)
+
+
+def test_a_view_shows_the_head_in_a_field_of_another_size():
+    image, views = torch.zeros(1, 120, 112, 112), []
+    image[:, 26:86, 28:84, 28:84] = 1.0  # the last 8 voxels along the first axis are no part of the head's own field
+    for seed in range(40):
+        torch.manual_seed(seed)
+        views.append(draw_view(image, (112, 112, 112)))
+    assert all(view.shape == (1, *[VIEW] * 3) and float(view.max()) > 0.99 for view in views)
+    steps = {round((60 * 56 * 56 / float(view.sum())) ** (1 / 3)) for view in views}
+    assert steps == {2, 3, 4}  # voxels along the side of one of the view: 104 / 64 to 160 / 44
+    corners = {tuple(int(view[0].amax(other).nonzero().min()) for other in ((1, 2), (0, 2), (0, 1))) for view in views}
+    assert len(corners) > 20
 
 
 def test_label_maps_become_crops_and_everything_else_stays(crops, label_map):
