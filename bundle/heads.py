@@ -107,7 +107,8 @@ class HeadCrops(Dataset):
     """Random crops of heads, as many as the sampler draws; those of other examples stay what their data set makes them.
 
     A crop has the surround that inference gives to a tile, and a coarse view of the head as another field of view would
-    show it (:func:`draw_view`): few heads seen again and again would else be known by their views. Missing files are made
+    show it (:func:`draw_view`): few heads seen again and again would else be known by their views. The view of the head's
+    own field stands under ``own_context``; examples that are no crops of heads have theirs in both places. Missing files are made
     first: ``count`` heads, in turn of each label map of the items and each modality.
 
     Args:
@@ -150,7 +151,8 @@ class HeadCrops(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         if self.items[index].get("kind") != "label_map" or float(torch.rand(())) >= self.share:
-            return self.source[index]
+            example = self.source[index]
+            return example | {"own_context": example["context"]}
         return cut_crop(self.heads[int(torch.randint(len(self.heads), ()))], self.size)
 
 
@@ -176,13 +178,14 @@ def _read(path: Path, sources: set[str], size: int) -> dict[str, Tensor]:
 
 
 def _ready(head: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A head, sides multiples of :data:`CELL`, with its own shape, and its means over half cells with air around."""
+    """A head, sides multiples of :data:`CELL`, with its own shape and view, and means over half cells with air around."""
     shape = head["image"].shape[1:]
     padding = [v for n in reversed(shape) for v in (0, -n % CELL)]
+    view = pad_view(coarse_view(head["image"][None].float())[0])
     head = head | {k: F.pad(head[k][None], padding, mode="replicate")[0] for k in ("image", "label")}
     head["tissue"] = F.pad(head["tissue"], padding, value=0)
     parts = F.avg_pool3d(head["image"].float(), _PART)
-    return head | {"shape": shape, "parts": F.pad(parts, [2 * REACH] * 6)}
+    return head | {"shape": shape, "view": view, "parts": F.pad(parts, [2 * REACH] * 6)}
 
 
 def draw_view(image: Tensor, shape: Sequence[int]) -> Tensor:
@@ -211,7 +214,8 @@ def cut_crop(head: Mapping[str, Tensor], size: int, tries: int = 10) -> dict[str
     box = (..., *(slice(c, c + size) for c in corner))
     around = (..., *(slice(c // _PART, c // _PART + 2 * (size // CELL + 2 * REACH)) for c in corner))
     crop = {key: head[key][box] for key in ("image", "label", "tissue")}
-    crop |= {"context": draw_view(image, head["shape"]), "cells": F.avg_pool3d(head["parts"][around], 2)}
+    crop |= {"context": draw_view(image, head["shape"]), "own_context": head["view"]}
+    crop |= {"cells": F.avg_pool3d(head["parts"][around], 2)}
     if float(torch.rand(())) < 0.5:
         crop = {key: volume.flip(1) for key, volume in crop.items()}
     crop = {key: v.contiguous() if v.dtype == torch.uint8 else v.float().contiguous() for key, v in crop.items()}

@@ -103,6 +103,17 @@ def test_at_temperature_0_the_target_is_the_teachers_mean_weakened_by_the_stage(
     )
 
 
+def test_the_teacher_has_the_heads_own_view():
+    teacher, batch = small_network(modulation=True), _batch(2)
+    _, update = _distillation(teacher, SuperResolver("small"), share=1.0)
+    given = [batch[k] for k in ("image", "label", "condition", "context", "cells")]
+    expected = update.ask(*given).target
+    given[3] = torch.rand_like(given[3])
+    assert not torch.allclose(update.ask(*given).target, expected, atol=1e-4)
+    lesson = update.ask(*given, own_view=batch["context"])
+    assert torch.allclose(lesson.target, expected) and torch.equal(lesson.context, given[3])
+
+
 def test_noisy_latents_of_a_weaker_stage_hold_the_weaker_truth():
     torch.manual_seed(0)
     _, update = _distillation(small_network(), SuperResolver("small"), share=0.0)

@@ -6,7 +6,7 @@ from data import phantom_map
 
 from bundle.errors import InputError
 from bundle.heads import HeadCrops, cut_crop, draw_factors, draw_view, make_head
-from bundle.networks.context import CELL, REACH, VIEW, cut_surround, surround
+from bundle.networks.context import CELL, REACH, VIEW, coarse_view, cut_surround, surround
 from bundle.simulation.tissues import GROUPS
 
 SIZE = 16
@@ -22,7 +22,7 @@ def label_map(tmp_path_factory):
 @pytest.fixture(scope="module")
 def crops(label_map, tmp_path_factory):
     items = [{"image": "sharp.nii.gz"}, {"image": label_map, "kind": "label_map"}]
-    return HeadCrops(["a sharp one", "a crop"], items, str(tmp_path_factory.mktemp("heads")), 2, SIZE)
+    return HeadCrops([{"context": "a sharp one"}, {"context": "a crop"}], items, str(tmp_path_factory.mktemp("heads")), 2, SIZE)
 
 
 def test_a_head_is_normalised_as_at_inference_and_its_volumes_agree(label_map):
@@ -80,6 +80,8 @@ def test_crops_see_of_their_head_what_tiles_see_at_inference(crops):
     else:
         pytest.fail("no crop began at whole cells")
     assert crop["cells"].shape[1] == SIZE // CELL + 2 * REACH
+    view = coarse_view(whole)[0, :, :-4, :-4, :-4]  # the ends hold what makes sides multiples of a cell
+    assert torch.equal(crop["own_context"][(..., *(slice(n) for n in view.shape[1:]))], view)
 
 
 def test_a_view_shows_the_head_in_a_field_of_another_size():
@@ -96,10 +98,10 @@ def test_a_view_shows_the_head_in_a_field_of_another_size():
 
 
 def test_label_maps_become_crops_and_everything_else_stays(crops, label_map):
-    assert len(crops) == 2 and crops[0] == "a sharp one"
+    assert len(crops) == 2 and crops[0] == {"context": "a sharp one", "own_context": "a sharp one"}
     assert crops[1]["image"].shape == (1, SIZE, SIZE, SIZE) and crops[1]["image"].dtype == torch.float32
     none = HeadCrops(crops.source, crops.items, "unused", 0, SIZE, share=0.0)
-    assert none[1] == "a crop"
+    assert none[1]["context"] == "a crop"
 
 
 def test_heads_of_people_who_are_not_trained_on_are_refused(label_map, tmp_path):

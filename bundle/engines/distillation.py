@@ -18,7 +18,7 @@ from ..distributed import average_gradients
 from ..networks.denoiser import Denoiser
 from ..networks.super_resolver import SuperResolver
 
-_KEYS = ("image", "label", "condition", "context", "cells")
+_KEYS, _MORE = ("image", "label", "condition", "context", "cells"), ("fields", "own_context")
 
 
 class Stage(NamedTuple):
@@ -162,8 +162,8 @@ class DistillationStep:
         self.past.clear()
 
     def __call__(self, engine: SupervisedTrainer, batch: dict[str, Tensor]) -> dict:
-        keys = [*_KEYS, *(["fields"] if "fields" in batch else [])]
-        lesson = self.ask(*(torch.as_tensor(batch[k]).to(engine.state.device) for k in keys))
+        given = {k: torch.as_tensor(batch[k]).to(engine.state.device) for k in (*_KEYS, *_MORE) if k in batch}
+        lesson = self.ask(*(given[k] for k in _KEYS), *(given.get(k) for k in _MORE))
         losses = [self._learn(engine, lesson)]
         self.past.append(lesson)
         losses += [self._learn(engine, random.choice(self.past)) for _ in range(self.reuse - 1)]
@@ -178,6 +178,7 @@ class DistillationStep:
         view: Tensor,
         cells: Tensor,
         fields: Tensor | None = None,
+        own_view: Tensor | None = None,
     ) -> Lesson:
         """What the teacher says of a batch at random times of the student's grid.
 
@@ -187,6 +188,7 @@ class DistillationStep:
             view: coarse view of the heads.
             cells: surround of the tiles.
             fields: guidance maps, or None.
+            own_view: the view for the teacher, where the student's is drawn at random; None for the same.
         """
         clean, latent = self.teacher.encode_residual(low, high, condition), self.teacher.latent.encode(low)
         steps = self.stage.steps
@@ -196,7 +198,8 @@ class DistillationStep:
         t[:fixed], noise[:fixed] = 1.0, 0.0
         noisy = add_noise(clean, noise, t)
         with autocast(low.device, self.amp):
-            guidance = self.teacher.guidance(low, cells, self.teacher.context(view), condition, fields)
+            context = self.teacher.context(view if own_view is None else own_view)
+            guidance = self.teacher.guidance(low, cells, context, condition, fields)
             with tapped(self.teacher.denoiser) as features:
                 target = self._clean(latent, noisy, t, condition, guidance)
             rows = torch.arange(len(low), device=low.device) >= fixed
