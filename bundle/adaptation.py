@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .cases import make_case
 from .evaluation import network_method, write_csv
-from .geometry import ANISOTROPY, CanonicalAxes, Grid
+from .geometry import CanonicalAxes, Grid, is_thick
 from .inferer import SuperResolutionInferer
 from .intensity import fit_intensity
 from .io import prepare_output, read_volume, write_json
@@ -115,8 +115,7 @@ class Scan:
         self.name, self.modality, self.looks = Path(item["image"]).name, item["modality"], looks
         self.image, self.condition = ready["image"].float()[None], ready["condition"][None]
         self.spacing, factors = ready["spacing"], self.condition[0, 3:]
-        thick = float(factors.max() - factors.min()) > math.log2(ANISOTROPY)
-        self.axis = int(factors.argmax()) if thick else None
+        self.axis = int(factors.argmax()) if is_thick((2**factors).tolist()) else None
 
     def distance(self, network: SuperResolver | None) -> dict[str, float]:
         """Of the network's result, or of the interpolated scan where there is none."""
@@ -128,10 +127,9 @@ class Scan:
 
 
 def looks_of(items: Sequence[Mapping]) -> dict[str, SharpLooks]:
-    """Of the sharp volumes among some items, by modality."""
-    sharp = [item for item in items if item.get("kind", "sharp") == "sharp"]
-    kinds = dict.fromkeys(item["modality"] for item in sharp)
-    return {kind: SharpLooks([item["image"] for item in sharp if item["modality"] == kind]) for kind in kinds}
+    """Of sharp volumes, by modality."""
+    kinds = dict.fromkeys(item["modality"] for item in items)
+    return {kind: SharpLooks([item["image"] for item in items if item["modality"] == kind]) for kind in kinds}
 
 
 class AdaptationGuard:

@@ -100,14 +100,17 @@ def check_grid(shape: Sequence[int], affine: np.ndarray, name: str) -> None:
         )
 
 
+def is_thick(spacing: Sequence[float]) -> bool:
+    """Whether slices are thick: the coarsest spacing more than :data:`ANISOTROPY` times the finest."""
+    return max(spacing) / min(spacing) > ANISOTROPY
+
+
 def default_spacing(spacing: Sequence[float]) -> tuple[float, float, float]:
     """Target spacing in mm for an input: half of its spacing, or isotropic at the finest axis if slices are thick.
 
     Never below 0.4 mm, and never coarser than the input itself.
     """
-    finest = min(spacing)
-    thick = max(spacing) / finest > ANISOTROPY
-    wanted = [finest if thick else s / 2 for s in spacing]
+    wanted = [min(spacing) if is_thick(spacing) else s / 2 for s in spacing]
     return tuple(min(s, max(w, FINEST_SPACING)) for s, w in zip(spacing, wanted, strict=True))
 
 

@@ -9,9 +9,22 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .errors import InputError
+from .geometry import is_thick
+from .io import read_volume
 from .neighbourhood import cells_around, pad_view, shift_cells
 from .networks.context import coarse_view, view_step
 from .transforms import LoadVolumed, ToTargetGridd
+
+SHOWN = ("image", "condition", "context", "cells")
+
+
+def sharp_volumes(items: Sequence[Mapping]) -> list[Mapping]:
+    """Items that show what a sharp volume looks like: neither label maps nor scans with thick slices.
+
+    (Training degrades those further, too, so a datalist may call them sharp.)
+    """
+    sharp = [item for item in items if item.get("kind", "sharp") == "sharp"]
+    return [item for item in sharp if not is_thick(read_volume(item["image"]).pixdim.tolist())]
 
 
 class PrepareScand(MapTransform):
@@ -47,13 +60,16 @@ class WithHeadd(MapTransform):
 
 
 class Unpaired(Dataset):
-    """Crops of scans, each with a crop of a sharp volume of the same modality that is drawn at random.
+    """Crops of scans, each with a crop of a sharp volume of the same modality, and with a pair made of such a volume.
+
+    Sharp volumes are drawn by their ``weight``.
 
     Args:
         scans: items of ordinary scans, each with its ``modality``.
-        sharp: items of sharp volumes; label maps among them are left out.
-        transform: of the scans, to dictionaries with ``image``, ``condition``, ``context`` and ``cells``.
+        sharp: items of sharp volumes, see :func:`sharp_volumes`.
+        transform: of the scans, to dictionaries with :data:`SHOWN`.
         sharp_transform: of the sharp volumes, to dictionaries with ``image``.
+        pair_transform: of the sharp volumes, to dictionaries with :data:`SHOWN` and ``label``.
         count: examples in an epoch.
 
     Raises:
@@ -66,28 +82,36 @@ class Unpaired(Dataset):
         sharp: Sequence[Mapping],
         transform: Callable,
         sharp_transform: Callable,
+        pair_transform: Callable,
         count: int,
     ) -> None:
-        sharp = [item for item in sharp if item.get("kind", "sharp") == "sharp"]
-        self.partners = [
-            [i for i, item in enumerate(sharp) if item.get("modality") == scan.get("modality")] for scan in scans
-        ]
-        for scan, partners in zip(scans, self.partners, strict=True):
-            if not partners:
-                raise InputError(f"{scan['image']}: no sharp volume of modality {scan.get('modality')} to learn from")
         if not scans:
             raise InputError("no scans to adapt to; list them in the datalist's section 'adaptation'")
-        cached = {"runtime_cache": True, "copy_cache": False}
-        self.scans = CacheDataset(list(scans), transform, **cached)
-        self.sharp, self.count = CacheDataset(sharp, sharp_transform, **cached), count
+        self.weights = []
+        for scan in scans:
+            fits = [item.get("modality") == scan.get("modality") for item in sharp]
+            if not any(fits):
+                raise InputError(f"{scan['image']}: no sharp volume of modality {scan.get('modality')} to learn from")
+            weights = [fit * float(item.get("weight", 1)) for fit, item in zip(fits, sharp, strict=True)]
+            self.weights.append(torch.tensor(weights))
+        self.scans, self.sharp, self.pairs = (
+            CacheDataset(list(items), how, runtime_cache=True, copy_cache=False)
+            for items, how in ((scans, transform), (sharp, sharp_transform), (sharp, pair_transform))
+        )
+        self.count = count
 
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def __getitem__(self, index: int) -> dict[str, Tensor | dict[str, Tensor]]:
         scan = int(torch.randint(len(self.scans), ()))
-        partners = self.partners[scan]
-        real = self.sharp[partners[int(torch.randint(len(partners), ()))]]["image"]
-        shown = self.scans[scan]
-        found = {key: torch.as_tensor(shown[key]).float() for key in ("image", "condition", "context", "cells")}
-        return found | {"real": torch.as_tensor(real).float()}
+        real, pair = torch.multinomial(self.weights[scan], 2, replacement=True).tolist()
+        return {
+            **_tensors(self.scans[scan], SHOWN),
+            **{"real": torch.as_tensor(self.sharp[real]["image"]).float()},
+            **{"pair": _tensors(self.pairs[pair], (*SHOWN, "label"))},
+        }
+
+
+def _tensors(item: Mapping, keys: Sequence[str]) -> dict[str, Tensor]:
+    return {key: torch.as_tensor(item[key]).float() for key in keys}

@@ -18,7 +18,8 @@ def _batch(n=2, size=24):
     cells = torch.rand(n, 1, *[size // 8 + 30] * 3, generator=generator)
     context = torch.rand(n, 1, 32, 32, 32, generator=generator)
     real = torch.rand(n, 1, size, size, size, generator=generator)
-    return {"image": volume, "condition": condition, "cells": cells, "context": context, "real": real}
+    shown = {"image": volume, "condition": condition, "cells": cells, "context": context}
+    return {**shown, "real": real, "pair": {**shown, "label": 1.3 * volume}}
 
 
 def _engine(network, rate=1e-3):
@@ -71,6 +72,20 @@ def test_the_discriminator_learns_to_tell_and_the_generator_to_deceive():
         step(engine, batch)
         deceived.append(engine.state.adaptation["adversarial"])
     assert deceived[-1] < 0.9 * deceived[0]
+
+
+def test_pairs_keep_what_was_learned():
+    torch.manual_seed(0)
+    network, batch = small_network(), _batch()
+    weights = {**dict.fromkeys(WEIGHTS, 0.0), "pair": 60.0}
+    step, engine = AdversarialStep(small_network(), AnatomyExtractor(), weights, amp=False), _engine(network, 3e-3)
+    errors = []
+    for _ in range(8):
+        step(engine, batch)
+        errors.append(engine.state.adaptation["pair"])
+    first = sharpen(small_network(), batch).detach() - batch["pair"]["label"]
+    assert errors[0] == pytest.approx(float(first.square().mean()), rel=1e-4)
+    assert errors[-1] < 0.8 * errors[0]
 
 
 def test_what_is_kept_costs_nothing_before_the_first_step():

@@ -8,6 +8,7 @@ from monai.engines import AdversarialTrainer
 from monai.losses import PatchAdversarialLoss
 from monai.utils import AdversarialKeys, CommonKeys
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..compute import autocast
 from ..consistency import default_operator
@@ -17,21 +18,22 @@ from ..losses import IntensityLoss
 from ..networks.anatomy import AnatomyExtractor
 from ..networks.super_resolver import SuperResolver
 
-WEIGHTS = {"adversarial": 0.01, "consistency": 1.0, "structure": 0.05, "intensity": 1.0}
+WEIGHTS = {"adversarial": 0.01, "consistency": 1.0, "structure": 0.05, "intensity": 1.0, "pair": 60.0}
 
 
 class AdversarialStep:
     """One step of generator and discriminator: the ``iteration_update`` of MONAI's AdversarialTrainer.
 
-    The batch holds crops of scans, ``image`` (B, 1, D, H, W) with ``condition``, ``context`` and ``cells``, and crops
-    of sharp volumes of other people, ``real``. The network, at temperature 0, is asked that
+    The batch holds crops of scans, ``image`` (B, 1, D, H, W) with ``condition``, ``context`` and ``cells``, crops
+    of sharp volumes of other people, ``real``, and under ``pair`` degraded crops of these with their ``label``. The network, at temperature 0, is asked that
 
     - ``adversarial``: the discriminator takes its result for sharp (least squares, Mao et al., ICCV 2017);
     - ``consistency``: its result, degraded as the scan is taken to be, is the scan: ``mean |A y - x|`` on the scan's
       own sampling;
     - ``structure``: its tissue stays that of the result before adaptation: cross-entropy of the anatomy extractor's
       probabilities;
-    - ``intensity``: so do levels, gradients and histogram, see :class:`bundle.losses.IntensityLoss`.
+    - ``intensity``: so do levels, gradients and histogram, see :class:`bundle.losses.IntensityLoss`;
+    - ``pair``: what it was trained for still succeeds: ``mean (y - label)^2`` of the pairs.
 
     The terms stand in ``engine.state.adaptation``.
 
@@ -63,14 +65,17 @@ class AdversarialStep:
 
     def __call__(self, engine: AdversarialTrainer, batch: Mapping[str, Tensor]) -> dict:
         state = engine.state
-        batch = {k: torch.as_tensor(v).to(state.device) for k, v in batch.items()}
+        pair = {k: torch.as_tensor(v).to(state.device) for k, v in batch["pair"].items()}
+        batch = {k: torch.as_tensor(v).to(state.device) for k, v in batch.items() if k != "pair"}
         with autocast(state.device, self.amp):
             fake = sharpen(state.g_network.train(), batch)
+            restored = sharpen(state.g_network, pair)
         state.d_network.train().requires_grad_(False)
         terms = {
             "adversarial": self.judge(state.d_network(fake)[-1], target_is_real=True, for_discriminator=False),
             "consistency": consistency(fake, batch["image"], batch["condition"]),
             **self._kept(batch, fake),
+            "pair": F.mse_loss(restored, pair["label"]),
         }
         loss = sum(self.weights[name] * term for name, term in terms.items())
         self._update(state.g_optimizer, state.g_network, loss)

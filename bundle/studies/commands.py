@@ -121,19 +121,20 @@ class StudyCommands:
             output_dir: folder for adaptation.csv and adaptation.json.
             networks: NAME=FILE of weights, several with commas between.
             section: of the scans, several with commas between.
-            sharp: sections with the sharp volumes that results should look like.
+            sharp: sections with the sharp volumes that results should look like; thick slices among them don't count.
             dataset_dir: folder that the datalist's paths are relative to.
         """
         from ..adaptation import compare_adaptation
         from ..data import check_files, read_datalist
         from ..job import parse_networks
         from ..networks.weights import load_super_resolver
+        from ..unpaired import sharp_volumes
 
         found = {name: load_super_resolver(file) for name, file in parse_networks(",".join(words(networks)))}
         sections = (",".join(words(value)) for value in (section, sharp))
         scans, volumes = (read_datalist(str(data), names, str(dataset_dir)) for names in sections)
         check_files([*scans, *volumes])
-        for row in compare_adaptation(scans, volumes, found, Path(str(output_dir))):
+        for row in compare_adaptation(scans, sharp_volumes(volumes), found, Path(str(output_dir))):
             print(" ".join(f"{k} {v}" for k, v in row.items()))
 
     def morphometry(
