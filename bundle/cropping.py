@@ -1,7 +1,9 @@
-"""The part of a volume that holds anything: skull-stripped, defaced and template volumes are padded with one value."""
+"""The part of a volume that holds anything: skull-stripped, defaced and template volumes are padded with one value, and
+scans have more or less air around the head."""
 
 import math
 from collections.abc import Sequence
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -10,6 +12,11 @@ from torch.nn import functional as F
 from .networks.context import CELL
 
 AIR = 0.01  # of normalised intensity: what differs less from the level of the border is empty
+_HEAD, _CELL, _FRAME = (
+    0.1,
+    4,
+    8,
+)  # brightness of a head's cells, voxels along their side, and around the head in its frame
 _PAYS = 0.9  # share of the volume above which a box is not worth it
 
 Box = tuple[slice, slice, slice]
@@ -41,6 +48,30 @@ def border(volume: Tensor) -> float:
     """The level of the border of a volume (B, 1, D, H, W)."""
     faces = [volume.select(axis, index).flatten() for axis in (2, 3, 4) for index in (0, -1)]
     return float(torch.cat(faces).median())
+
+
+def air_level(volume: Tensor) -> float:
+    """The level of the air of a head (B, 1, D, H, W): the darkest corner's."""
+    corners = product((slice(4), slice(-4, None)), repeat=3)
+    return min(float(volume[(..., *corner)].mean()) for corner in corners)
+
+
+def framed(volume: Tensor) -> Tensor:
+    """A head with eight voxels of air on each side, whatever it had: how much there is must not matter to its view.
+
+    Args:
+        volume: (B, 1, D, H, W), normalised.
+
+    Returns:
+        (B, 1, D', H', W'); the volume itself where nothing in it is bright.
+    """
+    ends = _extents((F.avg_pool3d(volume, _CELL, ceil_mode=True) > _HEAD).any(0)[0])
+    padding = [
+        v
+        for n, (first, last) in zip(volume.shape[:1:-1], ends[::-1], strict=False)
+        for v in (_FRAME - first * _CELL, min(n, (last + 1) * _CELL) + _FRAME - n)
+    ]
+    return F.pad(volume, padding, value=air_level(volume)) if padding else volume
 
 
 def padding_around(volume: Tensor) -> list[int]:

@@ -3,7 +3,6 @@
 import os
 import zlib
 from collections.abc import Mapping, Sequence
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from .cropping import air_level
 from .errors import InputError
 from .geometry import CanonicalAxes, Grid, resample
 from .intensity import fit_intensity
@@ -196,12 +196,11 @@ def draw_view(image: Tensor, shape: Sequence[int]) -> Tensor:
     Args:
         image: (1, D, H, W), of which the first ``shape`` voxels are the head's own.
     """
-    own = image[(..., *(slice(n) for n in shape))].float()
-    air = min(float(own[(0, *box)].mean()) for box in product((slice(4), slice(-4, None)), repeat=3))
+    own = image[None, ..., : shape[0], : shape[1], : shape[2]].float()
     grow = torch.randint(0, _AIR + 1, (6,)) * (torch.rand(6) < 0.5)
     cut = torch.randint(0, _CUT + 1, (6,)) * (torch.rand(6) < 0.2)
-    framed = F.pad(own[None], (grow - cut).tolist(), value=air)
-    return pad_view(coarse_view(framed, int(torch.randint(_COARSEST, VIEW + 1, ())))[0])
+    frame = F.pad(own, (grow - cut).tolist(), value=air_level(own))
+    return pad_view(coarse_view(frame, int(torch.randint(_COARSEST, VIEW + 1, ())))[0])
 
 
 def cut_crop(head: Mapping[str, Tensor], size: int, tries: int = 10) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bundle import inferer
-from bundle.cropping import content_box, paste
+from bundle.cropping import air_level, content_box, framed, paste
 from bundle.inferer import SuperResolutionInferer
 
 WHOLE = (slice(0, 96), slice(0, 80), slice(0, 88))
@@ -33,6 +33,25 @@ def test_a_single_voxel_anywhere_is_inside_with_its_margin(corner, margin):
     volume[(0, 0, *index)] = 1.0
     for i, s, n in zip(index, content_box(volume, margin), volume.shape[2:], strict=True):
         assert max(0, i - margin) >= s.start >= 0 and min(n, i + margin + 1) <= s.stop <= n and s.start % 8 == 0
+
+
+def test_a_frame_is_the_same_whatever_air_there_was():
+    volume = _padded(noise=0.01)
+    frame = framed(volume)
+    assert frame.shape[2:] == (
+        20 + 16,
+        28 + 16,
+        24 + 16,
+    )  # cells of four voxels that the head touches, and 8 on each side
+    assert float(frame.sum()) == pytest.approx(float(volume[..., 32:68, 16:60, 20:60].sum()), rel=1e-4)
+    for more in ([8, 4, 12, 0, 4, 16], [-16, -20, -16, 0, -8, -8], [-28, -34, -24, -28, -36, -32]):
+        other = framed(torch.nn.functional.pad(volume, more, value=0.0))
+        assert other.shape == frame.shape and (other - frame).abs().max() < 0.05
+    head = torch.ones(1, 1, 40, 40, 40)
+    head[..., :8, :8, :8] = 0.1
+    assert air_level(head) == pytest.approx(0.1) and framed(head).shape[2:] == (56, 56, 56)
+    assert float(framed(head)[0, 0, -1, -1, -1]) == pytest.approx(0.1)
+    assert framed(torch.zeros(1, 1, 16, 16, 16)).shape[2:] == (16, 16, 16)
 
 
 def test_noise_in_air_counts_as_content_and_so_does_a_volume_without_any():

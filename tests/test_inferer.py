@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 
+from bundle.cropping import framed
 from bundle.errors import InputError
 from bundle.inferer import SuperResolutionInferer
 from bundle.networks.super_resolver import encode_condition
@@ -97,7 +98,7 @@ def test_a_network_without_the_head_says_what_to_do():
 def test_a_part_of_a_head_can_be_told_of_the_rest():
     network = small_network(modulation=True)
     run = SuperResolutionInferer(amp=False)
-    alone, told = run(IMAGE, network), run(IMAGE, network, context=IMAGE)
+    alone, told = run(IMAGE, network), run(IMAGE, network, context=framed(IMAGE))
     other = run(IMAGE, network, context=0.1 + 0.2 * torch.rand(1, 1, 30, 30, 30))
     assert torch.equal(alone, told) and not torch.allclose(alone, other)
 
