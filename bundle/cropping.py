@@ -12,11 +12,7 @@ from torch.nn import functional as F
 from .networks.context import CELL
 
 AIR = 0.01  # of normalised intensity: what differs less from the level of the border is empty
-_HEAD, _CELL, _FRAME = (
-    0.1,
-    4,
-    8,
-)  # brightness of a head's cells, voxels along their side, and around the head in its frame
+_HEAD, _CELL, _FRAME = 0.1, 4, 8  # brightness of a head's cells, voxels along their side, and around the head
 _PAYS = 0.9  # share of the volume above which a box is not worth it
 
 Box = tuple[slice, slice, slice]

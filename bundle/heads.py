@@ -107,9 +107,9 @@ class HeadCrops(Dataset):
     """Random crops of heads, as many as the sampler draws; those of other examples stay what their data set makes them.
 
     A crop has the surround that inference gives to a tile, and a coarse view of the head as another field of view would
-    show it (:func:`draw_view`): few heads seen again and again would else be known by their views. The view of the head's
-    own field stands under ``own_context``; examples that are no crops of heads have theirs in both places. Missing files are made
-    first: ``count`` heads, in turn of each label map of the items and each modality.
+    show it (:func:`draw_view`): few heads seen again and again would else be known by their views. The view of the
+    head's own field stands under ``own_context``; examples that are no crops of heads have theirs in both places.
+    Missing files are made first: ``count`` heads, in turn of each label map of the items and each modality.
 
     Args:
         source: data set whose items that are label maps are replaced by crops of heads, a share of them.
@@ -178,7 +178,7 @@ def _read(path: Path, sources: set[str], size: int) -> dict[str, Tensor]:
 
 
 def _ready(head: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A head, sides multiples of :data:`CELL`, with its own shape and view, and means over half cells with air around."""
+    """A head, sides multiples of :data:`CELL`, its own shape and view, and means over half cells with air around."""
     shape = head["image"].shape[1:]
     padding = [v for n in reversed(shape) for v in (0, -n % CELL)]
     view = pad_view(coarse_view(head["image"][None].float())[0])

@@ -38,11 +38,7 @@ def test_a_single_voxel_anywhere_is_inside_with_its_margin(corner, margin):
 def test_a_frame_is_the_same_whatever_air_there_was():
     volume = _padded(noise=0.01)
     frame = framed(volume)
-    assert frame.shape[2:] == (
-        20 + 16,
-        28 + 16,
-        24 + 16,
-    )  # cells of four voxels that the head touches, and 8 on each side
+    assert frame.shape[2:] == (20 + 16, 28 + 16, 24 + 16)  # what cells of the head cover, and 8 voxels on each side
     assert float(frame.sum()) == pytest.approx(float(volume[..., 32:68, 16:60, 20:60].sum()), rel=1e-4)
     for more in ([8, 4, 12, 0, 4, 16], [-16, -20, -16, 0, -8, -8], [-28, -34, -24, -28, -36, -32]):
         other = framed(torch.nn.functional.pad(volume, more, value=0.0))

@@ -64,10 +64,8 @@ def test_images_at_temperature_0_count_for_the_teacher_and_for_the_truth():
     assert update(own, batch)["loss"] == pytest.approx(0, abs=1e-5)
     engine, update = _distillation(teacher, copy.deepcopy(teacher), truth=0.5, **options)
     update.enter(1)
-    mean = teacher.sample(
-        batch["image"], teacher.context(batch["context"]), 0 * teacher.latent.encode(batch["image"]), batch["condition"],
-        1, batch["cells"],
-    )  # fmt: skip
+    noise, context = 0 * teacher.latent.encode(batch["image"]), teacher.context(batch["context"])
+    mean = teacher.sample(batch["image"], context, noise, batch["condition"], 1, batch["cells"])
     latents = [teacher.encode_residual(batch["image"], x, batch["condition"]) for x in (mean, batch["label"])]
     expected = 0.5 * (latents[0] - latents[1]).square().mean() + 30 * (mean - batch["label"]).square().mean()
     assert update(engine, batch)["loss"] == pytest.approx(float(expected), rel=1e-4)

@@ -22,9 +22,8 @@ def label_map(tmp_path_factory):
 @pytest.fixture(scope="module")
 def crops(label_map, tmp_path_factory):
     items = [{"image": "sharp.nii.gz"}, {"image": label_map, "kind": "label_map"}]
-    return HeadCrops(
-        [{"context": "a sharp one"}, {"context": "a crop"}], items, str(tmp_path_factory.mktemp("heads")), 2, SIZE
-    )
+    source = [{"context": "a sharp one"}, {"context": "a crop"}]
+    return HeadCrops(source, items, str(tmp_path_factory.mktemp("heads")), 2, SIZE)
 
 
 def test_a_head_is_normalised_as_at_inference_and_its_volumes_agree(label_map):

@@ -25,7 +25,8 @@ class AdversarialStep:
     """One step of generator and discriminator: the ``iteration_update`` of MONAI's AdversarialTrainer.
 
     The batch holds crops of scans, ``image`` (B, 1, D, H, W) with ``condition``, ``context`` and ``cells``, crops
-    of sharp volumes of other people, ``real``, and under ``pair`` degraded crops of these with their ``label``. The network, at temperature 0, is asked that
+    of sharp volumes of other people, ``real``, and under ``pair`` degraded crops of these with their ``label``. The
+    network, at temperature 0, is asked that
 
     - ``adversarial``: the discriminator takes its result for sharp (least squares, Mao et al., ICCV 2017);
     - ``consistency``: its result, degraded as the scan is taken to be, is the scan: ``mean |A y - x|`` on the scan's

@@ -80,9 +80,9 @@ def tapped(denoiser: Denoiser) -> Iterator[list[Tensor]]:
 class Lesson(NamedTuple):
     """A batch for the student, its input, times, condition and what of the head it sees; what the teacher says of it.
 
-    ``noisy`` and ``target`` are normalised latents (B, 8, ...), ``clean`` that of the truth, the first ``fixed`` rows at
-    temperature 0; ``features`` one tensor per scale, ``fields`` guidance maps, for what is guided: where the teacher is and the student is not they are
-    privileged information (Vapnik and Vashist, Neural Networks 2009).
+    ``noisy`` and ``target`` are normalised latents (B, 8, ...), ``clean`` that of the truth; the first ``fixed`` rows
+    are at temperature 0. ``features`` are one tensor per scale, ``fields`` guidance maps, for what is guided: where the
+    teacher is and the student is not they are privileged information (Vapnik and Vashist, Neural Networks 2009).
     """
 
     low: Tensor
@@ -104,13 +104,13 @@ class DistillationStep:
         L = alpha (|y_s - y_t|_1 + I(x_s, x_t)) + beta mean_k |P_k f_s,k - f_t,k|^2 / |f_t,k|^2
             + truth (|y_s - y|^2 + I(x_s, x))
 
-    ``y`` are clean latents, normalised subband by subband, ``x`` their images, ``f_k`` the last features of scale ``k``,
-    ``P_k`` the projections, ``I`` the loss of images, of what is at temperature 0 (the latents alone count the coarse
-    subband, which holds the levels, as one of eight). A share of the batch is at temperature 0, where one step of the teacher gives its mean. The others
-    start from the noisy truth at a time of the student's grid; the target is the clean latent from which one step of
-    the student lands where several of the teacher do (Salimans and Ho, ICLR 2022; the teacher stays the same through
-    all stages, so errors do not pile up). In a stage of strength ``s`` every clean latent is ``s`` times the full one,
-    that is, the image lies between the input and the result.
+    ``y`` are clean latents, normalised subband by subband, ``x`` their images, ``f_k`` the last features of scale
+    ``k``, ``P_k`` the projections, ``I`` a loss of images, of what is at temperature 0 (the latents alone count the
+    coarse subband, which holds the levels, as one of eight). A share of the batch is at temperature 0, where one step
+    of the teacher gives its mean. The others start from the noisy truth at a time of the student's grid; the target is
+    the clean latent from which one step of the student lands where several of the teacher do (Salimans and Ho, ICLR
+    2022; the teacher stays the same through all stages, so errors do not pile up). In a stage of strength ``s`` every
+    clean latent is ``s`` times the full one, that is, the image lies between the input and the result.
 
     Args:
         teacher: its weights stay as they are.
