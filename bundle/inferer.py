@@ -77,7 +77,7 @@ class SuperResolutionInferer(Inferer):
             network: a :class:`bundle.networks.super_resolver.SuperResolver`, scripted or not.
             condition: (B, 6), or None for what the meta data of ``inputs`` say, else the network's default.
             context: coarse view of the head (B, 1, d, h, w) that ``inputs`` is a part of; None where it is the whole,
-                which is brought to one frame first, see :func:`bundle.cropping.framed`.
+                brought to one frame first (:func:`bundle.cropping.framed`) if the network was trained for that.
             cells: surround of that part, see :func:`bundle.networks.context.surround`; None where it is the whole.
             fields: (B, 3, D, H, W), guidance maps, see :data:`bundle.networks.super_resolver.FIELDS`; None: none.
 
@@ -121,7 +121,9 @@ class SuperResolutionInferer(Inferer):
             meta = inputs.meta if isinstance(inputs, MetaTensor) else {}
             condition = torch.as_tensor(meta.get("condition", network.default_condition))
             condition = condition.reshape(-1, condition.shape[-1]).expand(image.shape[0], -1)
-        context = network.context(framed(image) if context is None else context.to(image))
+        if context is None:
+            context = framed(image) if getattr(network, "framed", True) else image
+        context = network.context(context.to(image))
         cells = surround(volume) if cells is None else torch.as_tensor(cells).to(volume)
         if fields is not None:
             fields = F.pad(torch.as_tensor(fields).to(image), padding, mode="replicate")

@@ -95,6 +95,15 @@ def test_a_network_without_the_head_says_what_to_do():
         _run(uncertainty=True)
 
 
+def test_air_around_a_head_does_not_matter_to_a_network_that_frames_it():
+    head, run = 0.2 + 0.8 * torch.rand(1, 1, 24, 24, 24), SuperResolutionInferer(amp=False)
+    views = [torch.nn.functional.pad(head, [air] * 6) for air in (8, 12)]
+    for parts, same in (({}, True), ({"prior": True}, False)):
+        network = small_network(modulation=True, **parts)
+        contexts = [run.prepare(view, network, None).context for view in views]
+        assert torch.allclose(*contexts, atol=1e-6) == same, parts
+
+
 def test_a_part_of_a_head_can_be_told_of_the_rest():
     network = small_network(modulation=True)
     run = SuperResolutionInferer(amp=False)

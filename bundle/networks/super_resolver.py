@@ -99,6 +99,7 @@ class SuperResolver(nn.Module):
         self.guided, self.guidance_dropout, self.field_count = guided, guidance_dropout, len(FIELDS)
         self.multiple = self.latent.factor * 2 ** (len(widths) - 1)  # sides of a tile are multiples of this
         self.tile_step = self.latent.factor * TOKEN * WINDOW if experts else 8  # corners of tiles are multiples of this
+        self.framed = not (prior or experts or guided)  # inference frames the head; these learnt it as scans show it
         # activations, measured on the student with a margin of 1.5; the prior's probabilities are at full resolution
         self.bytes_per_voxel = (6 if experts else 3) * widths[0] + (16 * len(TISSUES) if prior else 0)
         shape = (len(CONTRASTS), len(MODALITIES), channels)
