@@ -108,8 +108,8 @@ class Unpaired(Dataset):
         real, pair = torch.multinomial(self.weights[scan], 2, replacement=True).tolist()
         return {
             **_tensors(self.scans[scan], SHOWN),
-            **{"real": torch.as_tensor(self.sharp[real]["image"]).float()},
-            **{"pair": _tensors(self.pairs[pair], (*SHOWN, "label"))},
+            "real": torch.as_tensor(self.sharp[real]["image"]).float(),
+            "pair": _tensors(self.pairs[pair], (*SHOWN, "label")),
         }
 
 

@@ -249,9 +249,8 @@ class DistillationStep:
         clean = network.clean(noisy, output, t)
         loss = self.alpha * F.l1_loss(clean, lesson.target) + self.truth * F.mse_loss(clean, lesson.clean)
         if self.image_loss is not None and lesson.fixed:
-            found, taught, true = (
-                network.decode_residual(low, z, condition)[: lesson.fixed] for z in (clean, lesson.target, lesson.clean)
-            )
+            n, latents = lesson.fixed, (clean, lesson.target, lesson.clean)
+            found, taught, true = (network.decode_residual(low[:n], z[:n], condition[:n]) for z in latents)
             loss = loss + self.alpha * self.image_loss(found, taught) + self.truth * self.image_loss(found, true)
         errors = [_relative_error(p.float(), f.float()) for p, f in zip(projected, lesson.features, strict=True)]
         loss = loss + self.beta * torch.stack(errors).mean()
