@@ -69,16 +69,21 @@ def consistency(case: Case, image: Tensor) -> float | None:
     return round(float(error) / case.span, 4)
 
 
-def tissue_of(network: AnatomyExtractor, image: Tensor, modality: str, spacing: Sequence[float]) -> Tensor:
-    """Most probable tissue (D, H, W) of a normalised volume (D, H, W) in canonical axes, of a spacing in mm."""
-    condition = encode_condition("input", modality, (1, 1, 1))[None]
+def tissue_of(
+    network: AnatomyExtractor, image: Tensor, modality: str, spacing: Sequence[float], condition: Tensor | None = None
+) -> Tensor:
+    """Most probable tissue (D, H, W) of a normalised volume (D, H, W) in canonical axes, of a spacing in mm.
+
+    ``condition`` (1, 6) is what the main job tells of a scan; None for a volume that nothing was made of.
+    """
+    condition = encode_condition("input", modality, (1, 1, 1))[None] if condition is None else condition
     return AnatomyInferer()(image[None, None], network, condition, spacing=spacing)[0, 0]
 
 
-def find_tissue(network: AnatomyExtractor, case: Case, image: Tensor) -> Tensor:
+def find_tissue(network: AnatomyExtractor, case: Case, image: Tensor, condition: Tensor | None = None) -> Tensor:
     """Most probable tissue (D, H, W) of an image in the axes of a case's file."""
     spacing = [case.spacing[i] for i in case.axes.order]
-    return case.axes.leave(tissue_of(network, case.axes.enter(image), case.modality, spacing))
+    return case.axes.leave(tissue_of(network, case.axes.enter(image), case.modality, spacing, condition))
 
 
 def tissue_scores(case: Case, truth: Tensor, found: Tensor) -> dict[str, float]:

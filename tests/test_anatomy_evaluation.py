@@ -16,11 +16,14 @@ def network():
 
 
 def test_a_constant_answer_is_seen_for_what_it_is(network, tmp_path):
-    labels = save(tmp_path / "labels.nii.gz", *phantom_map())
+    labels, told, answer = save(tmp_path / "labels.nii.gz", *phantom_map()), [], network.forward
+    network.forward = lambda *given: told.append(given[3][0]) or answer(*given)
     rows = on_simulated(network, [{"image": str(labels)}])
     assert len(rows) == 2 * len(FACTORS) and {row["modality"] for row in rows} == {"T1w", "T2w"}
     for row in rows:
         assert 0 < row["WM"] < 0.5 and row["cortical GM"] == row["CSF"] == 0
+    assert {tuple(c[3:].exp2().sort().values.round().tolist()) for c in told} == {(2, 2, 2), (1, 1, 3)}
+    assert all(c[0] == 1 for c in told)  # contrast 7T, as the main job tells it
 
 
 def test_a_real_volume_is_compared_with_itself_degraded(network, tmp_path):
