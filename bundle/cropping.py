@@ -70,13 +70,6 @@ def framed(volume: Tensor) -> Tensor:
     return F.pad(volume, padding, value=air_level(volume)) if padding else volume
 
 
-def padding_around(volume: Tensor) -> list[int]:
-    """Voxels between each face of a volume (B, 1, D, H, W) and the nearest that is no padding; 0 where all is."""
-    occupied = ((volume - border(volume)).abs() > AIR).any(0)[0]
-    ends = zip(occupied.shape, _extents(occupied), strict=False)
-    return [n for side, (first, last) in ends for n in (first, side - 1 - last)] or [0] * 6
-
-
 def _extents(occupied: Tensor) -> list[tuple[int, int]]:
     """First and last index along every axis of what is occupied, (D, H, W); empty for nothing."""
     extents = []

@@ -2,7 +2,6 @@
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from statistics import median
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .compute import autocast
-from .cropping import border, padding_around
+from .cropping import framed
 from .geometry import apply_axes, resample
 from .memory import with_smaller_tiles
 from .networks.anatomy import TISSUES, AnatomyExtractor
@@ -25,14 +24,15 @@ from .tiles import tile_slices
 
 TILE, LEAST_TILE = 128, 64  # side of a tile in voxels: at first, and at the least where memory runs out
 VOXEL, KNOWN = 1.0, (0.7, 1.3)  # mm: what the extractor works on, where voxels are not of a size that it was trained on
-CLOSE, AROUND = (1, 4), 16  # voxels of padding around a brain that was cut close; of air put around it, as training had
 
 
 class AnatomyInferer(Inferer):
     """Most probable tissue of every voxel, tile by tile.
 
     Anatomy has a size: volumes of finer, coarser or longer voxels than the extractor was trained on are labelled on a
-    grid of 1 mm, and its probabilities interpolated. Brains whose volume ends where they do get air around them.
+    grid of 1 mm, and its probabilities interpolated. The view of the whole head is brought to one frame
+    (:func:`bundle.cropping.framed`), and the contrast told is always ``7T``: nearly all that the extractor learnt its
+    labels from came with that.
 
     Args:
         tile: side of a tile in voxels.
@@ -72,37 +72,35 @@ class AnatomyInferer(Inferer):
             image, voxel = inputs.as_tensor(), inputs.affine.reshape(-1, 4, 4)[0, :3, :3].norm(dim=0).tolist()
             spacing = voxel if spacing is None and whole else spacing
         shape = image.shape[2:]
-        grid, air = working_shape(shape, spacing or (1.0, 1.0, 1.0)), border(image)
-        margin = AROUND if whole and CLOSE[0] <= median(padding_around(image)) <= CLOSE[1] else 0
+        grid = working_shape(shape, spacing or (1.0, 1.0, 1.0))
         if grid != tuple(shape):
             lines = [acquisition_matrix(n, m, "gaussian", 0.7).to(image) for n, m in zip(shape, grid, strict=True)]
             image = apply_axes(image, lines)
-        inner = (..., *(slice(margin, margin + n) for n in grid))
-        image = F.pad(image, [margin] * 6, value=air)
-        parts = self._parts(image, network, condition, context, cells)
+        told = torch.as_tensor(condition).to(image).clone()
+        told[:, 0] = 1.0
+        parts = self._parts(image, network, told, framed(image) if context is None else context, cells)
         if grid == tuple(shape):
             pred = torch.zeros(image.shape, dtype=torch.uint8, device=image.device)
             for own, tissue in parts:
                 pred[(..., *own)] = tissue.argmax(1, keepdim=True).byte()
-            pred = pred[inner]
         else:
             shares = image.new_zeros((len(image), len(TISSUES), *image.shape[2:]))
             for own, tissue in parts:
                 shares[(..., *own)] = tissue
-            pred = largest(enumerate(shares[inner].unbind(1)), shape)[:, None]
+            pred = largest(enumerate(shares.unbind(1)), shape)[:, None]
         return MetaTensor(pred, meta=inputs.meta) if isinstance(inputs, MetaTensor) else pred
 
     def _parts(
-        self, image: Tensor, network: torch.nn.Module, condition: Tensor, context: Tensor | None, cells: Tensor | None
+        self, image: Tensor, network: torch.nn.Module, condition: Tensor, context: Tensor, cells: Tensor | None
     ) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
         """Where each tile decides, and its probabilities there."""
         shape, m = image.shape[2:], network.multiple
         volume = F.pad(image, [v for n in reversed(shape) for v in (0, -n % m)], mode="replicate")
         cells = surround(volume) if cells is None else torch.as_tensor(cells).to(volume)
         with autocast(image.device, self.amp):
-            vector = network.context(image if context is None else torch.as_tensor(context).to(image))
+            vector = network.context(torch.as_tensor(context).to(image))
             for tile in tile_slices(tuple(volume.shape[2:]), self.tile, self.overlap):
-                part = volume[(..., *tile)], cut_surround(cells, tile), vector, torch.as_tensor(condition).to(image)
+                part = volume[(..., *tile)], cut_surround(cells, tile), vector, condition
                 inner = [s.start + (self.overlap // 2 if s.start else 0) for s in tile]
                 own = tuple(slice(i, min(s.stop, n)) for i, s, n in zip(inner, tile, shape, strict=True))
                 new = tuple(slice(o.start - s.start, o.stop - s.start) for o, s in zip(own, tile, strict=True))

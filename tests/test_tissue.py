@@ -1,9 +1,8 @@
-import pytest
 import torch
 from monai.data import MetaTensor
 
 from bundle.networks.anatomy import TISSUES, AnatomyExtractor, AnatomyPrior
-from bundle.tissue import AROUND, AnatomyInferer, ExtractTissued, vote, working_shape
+from bundle.tissue import AnatomyInferer, ExtractTissued, vote, working_shape
 
 
 def _item():
@@ -52,13 +51,15 @@ class _Threshold:
     multiple = 8
 
     def __init__(self):
-        self.seen = []
+        self.seen, self.views, self.told = [], [], []
 
     def context(self, volume):
+        self.views.append(volume)
         return volume
 
-    def __call__(self, image, *rest):
+    def __call__(self, image, cells, vector, condition):
         self.seen.append(tuple(image.shape[2:]))
+        self.told.append(condition)
         tissue = torch.zeros(1, len(TISSUES), *image.shape[2:])
         tissue[:, TISSUES.index("fat")], tissue[:, 0] = image[:, 0], 1 - image[:, 0]
         return AnatomyPrior(image, tissue)
@@ -87,14 +88,14 @@ def test_fine_and_long_voxels_are_labelled_on_a_grid_of_1_mm():
     assert network.seen[-1] == (48, 48, 40)
 
 
-@pytest.mark.parametrize("spacing", [1.0, 0.5])
-def test_a_brain_whose_volume_ends_where_it_does_gets_air_around_it_and_a_head_does_not(spacing):
-    network, brain = _Threshold(), torch.zeros(1, 1, 48, 48, 40)
-    brain[..., 2:46, 2:46, 4:38] = 1
-    found = AnatomyInferer(amp=False)(brain, network, torch.zeros(1, 6), spacing=[spacing] * 3)
-    assert network.seen == [tuple(-(-int(n * spacing + 2 * AROUND) // 8) * 8 for n in (48, 48, 40))]
-    assert found.shape == brain.shape and float(((found > 0) == (brain > 0.5)).float().mean()) > 0.99
-    wide, head = torch.nn.functional.pad(brain, [8] * 6), brain + 0.1 * torch.rand(brain.shape)
-    for image in (wide, head):
-        AnatomyInferer(amp=False)(image, network, torch.zeros(1, 6))
-        assert network.seen[-1] == tuple(image.shape[2:])
+def test_the_extractor_sees_one_frame_whatever_air_there_is_and_hears_of_one_contrast():
+    network, head = _Threshold(), torch.zeros(1, 1, 64, 56, 48)
+    head[..., 8:56, 8:48, 8:40] = 0.2 + torch.rand(1, 1, 48, 40, 32)
+    wide = torch.nn.functional.pad(head, [16, 3, 0, 8, 20, 1])
+    for image in (head, wide):
+        AnatomyInferer(amp=False)(image, network, torch.tensor([[0.0, 1, 0, 1, 1, 1]]))
+    assert network.seen == [(64, 56, 48), (88, 64, 72)]
+    assert torch.equal(network.views[0], head) and torch.equal(network.views[1], head)
+    assert all(told.tolist() == [[1, 1, 0, 1, 1, 1]] for told in network.told)
+    AnatomyInferer(amp=False)(head, network, torch.zeros(1, 6), context=wide)
+    assert torch.equal(network.views[2], wide)
