@@ -153,13 +153,10 @@ def test_features_of_every_scale_are_projected_to_the_teachers_width():
 
 def test_options_out_of_range_are_refused():
     teacher = SuperResolver("small")
-    with pytest.raises(ValueError, match="reuse 0, kept 16: 1 or more"):
+    with pytest.raises(ValueError, match="reuse 0: 1 or more"):
         _distillation(teacher, SuperResolver("small"), reuse=0)
-    with pytest.raises(ValueError, match="a teacher of noise has no temperature 0"):
+    with pytest.raises(ValueError, match="no temperature 0"):
         _distillation(SuperResolver("small", prediction="epsilon"), SuperResolver("small"))
-    for contrasts in ((), ("3T",)):
-        with pytest.raises(ValueError, match="one or more of input, 7T"):
-            _distillation(teacher, SuperResolver("small"), contrasts=contrasts)
 
 
 def test_a_mixture_of_experts_can_be_the_teacher():
@@ -187,41 +184,3 @@ def test_a_teachers_maps_are_privileged_and_a_student_without_them_learns_all_th
     assert not torch.allclose(told.target, untold.target, atol=1e-3)
     losses = [update(engine, batch)["loss"] for _ in range(30)]
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
-
-
-def test_where_the_teacher_is_not_asked_the_truth_stands_in_its_place():
-    torch.manual_seed(0)
-    teacher, batch = small_network(modulation=True), _batch()
-    batch["condition"] = batch["condition"].clone()
-    batch["condition"][1::2, 0] = 0.0
-    given = [batch[k] for k in ("image", "label", "condition", "context", "cells")]
-    _, update = _distillation(teacher, SuperResolver("small"), share=0.5)
-    update.enter(1)
-    torch.manual_seed(1)
-    everywhere = update.ask(*given)
-    engine, update = _distillation(teacher, SuperResolver("small"), share=0.5, contrasts=("7T",))
-    update.enter(1)
-    torch.manual_seed(1)
-    lesson = update.ask(*given)
-    assert lesson.taught.tolist() == [True, False, True, False] and everywhere.taught.all()
-    assert torch.allclose(lesson.target[::2], everywhere.target[::2], atol=1e-4)
-    assert torch.equal(lesson.target[1::2], lesson.clean[1::2])
-    assert all(torch.allclose(f, g[::2], atol=1e-4) for f, g in zip(lesson.features, everywhere.features, strict=True))
-    losses = [update(engine, batch)["loss"] for _ in range(25)]
-    assert sum(losses[-3:]) < 0.9 * sum(losses[:3])  # half of the truth is noise that nobody can know
-
-
-def test_batches_without_anything_to_teach_are_learnt_from_the_truth_alone():
-    torch.manual_seed(0)
-    teacher, student = small_network(), SuperResolver("small")
-    student.residual_std.copy_(teacher.residual_std)
-    engine, update = _distillation(teacher, student, share=1.0, contrasts=("input",))
-    update.enter(1)
-    batch = _batch()
-    teacher.denoiser.forward = None  # nobody may ask it
-    clean = student.encode_residual(batch["image"], batch["label"], batch["condition"])
-    noise, context = torch.zeros_like(clean), student.context(batch["context"])
-    output = student.predict(batch["image"], noise, torch.ones(4), context, batch["condition"], batch["cells"])
-    expected = 0.5 * float((student.clean(noise, output, torch.ones(4)) - clean).detach().square().mean())
-    assert update(engine, batch)["loss"] == pytest.approx(expected, rel=1e-4)
-    assert all(p.grad is None or not p.grad.any() for p in update.projections.parameters())

@@ -16,7 +16,7 @@ from ..compute import autocast
 from ..diffusion import add_noise, clean_of_step, step
 from ..distributed import average_gradients
 from ..networks.denoiser import Denoiser
-from ..networks.super_resolver import CONTRASTS, SuperResolver
+from ..networks.super_resolver import SuperResolver
 
 _KEYS, _MORE = ("image", "label", "condition", "context", "cells"), ("fields", "own_context")
 
@@ -81,8 +81,7 @@ class Lesson(NamedTuple):
     """A batch for the student, its input, times, condition and what of the head it sees; what the teacher says of it.
 
     ``noisy`` and ``target`` are normalised latents (B, 8, ...), ``clean`` that of the truth; the first ``fixed`` rows
-    are at temperature 0. The target of the rows that are ``taught`` (B,) is the teacher's, and so are ``features``, one
-    tensor per scale; that of the others is the truth. ``fields`` are guidance maps, for what is guided: where the
+    are at temperature 0. ``features`` are one tensor per scale, ``fields`` guidance maps, for what is guided: where the
     teacher is and the student is not they are privileged information (Vapnik and Vashist, Neural Networks 2009).
     """
 
@@ -96,7 +95,6 @@ class Lesson(NamedTuple):
     target: Tensor
     features: list[Tensor]
     fixed: int
-    taught: Tensor
     fields: Tensor | None = None
 
 
@@ -114,9 +112,6 @@ class DistillationStep:
     2022; the teacher stays the same through all stages, so errors do not pile up). In a stage of strength ``s`` every
     clean latent is ``s`` times the full one, that is, the image lies between the input and the result.
 
-    Where a teacher knows no more than the truth it need not be asked: in a contrast that is not among ``contrasts`` the
-    truth stands in its place, at no cost, with the squared error of the latents and without features.
-
     Args:
         teacher: its weights stay as they are.
         projections: of the features; their parameters belong to the optimiser too.
@@ -127,16 +122,13 @@ class DistillationStep:
         truth: weight of the truth.
         image_loss: of two images (B, 1, D, H, W), or None.
         share: part of the batch at temperature 0.
-        reuse: optimisation steps per batch; all but the first take up one of the last batches again, with what
+        reuse: optimisation steps per batch; all but the first take up one of the last 16 batches again, with what
             the teacher said of it.
-        kept: batches that are kept for that.
-        contrasts: in which the teacher is asked, of :data:`bundle.networks.super_resolver.CONTRASTS`.
         amp: bf16 where it is fast.
         clip: largest norm of the gradient.
 
     Raises:
-        ValueError: see :func:`parse_stages`; ``reuse`` or ``kept`` below 1; a teacher that predicts the noise; no or
-            unknown contrasts.
+        ValueError: see :func:`parse_stages`; ``reuse`` below 1; a teacher that predicts the noise.
     """
 
     def __init__(
@@ -151,22 +143,17 @@ class DistillationStep:
         image_loss: Callable[[Tensor, Tensor], Tensor] | None = None,
         share: float = 0.75,
         reuse: int = 1,
-        kept: int = 16,
-        contrasts: Sequence[str] = CONTRASTS,
         amp: bool = True,
         clip: float = 1.0,
     ) -> None:
-        if min(reuse, kept) < 1 or teacher.prediction == "epsilon":
-            raise ValueError(f"reuse {reuse}, kept {kept}: 1 or more; a teacher of noise has no temperature 0")
-        if not contrasts or set(contrasts) - set(CONTRASTS):
-            raise ValueError(f"contrasts {contrasts}: one or more of {', '.join(CONTRASTS)}")
+        if reuse < 1 or teacher.prediction == "epsilon":
+            raise ValueError(f"reuse {reuse}: 1 or more; a teacher that predicts the noise has no temperature 0")
         self.teacher, self.projections = teacher.eval().requires_grad_(False), projections
         self.stages, self.teacher_steps = parse_stages(stages, teacher_steps), teacher_steps
         self.alpha, self.beta, self.truth = alpha, beta, truth
         self.image_loss, self.share = image_loss, share
         self.reuse, self.amp, self.clip = reuse, amp, clip
-        self.asked = torch.tensor([contrast in contrasts for contrast in CONTRASTS])
-        self.past: deque[Lesson] = deque(maxlen=kept)
+        self.past: deque[Lesson] = deque(maxlen=16)
         self.enter(0)
 
     def enter(self, index: int) -> None:
@@ -209,38 +196,18 @@ class DistillationStep:
         noise = torch.randn_like(clean)
         fixed = int(self.share * len(low) + torch.rand(()))
         t[:fixed], noise[:fixed] = 1.0, 0.0
-        noisy, target, features = add_noise(clean, noise, t), clean.clone(), []
-        taught = self.asked.to(low.device)[condition[:, 0].long()]
-        if taught.any():
-            told = low, latent, noisy, t, condition, view if own_view is None else own_view, cells, fields
-            walks = torch.arange(len(low), device=low.device) >= fixed
-            rows = (None if x is None else x[taught] for x in (*told, walks))
-            target[taught], features = self._teach(*rows)
-        weaker = self.stage.strength
-        shown = add_noise(weaker * clean, noise, t)
-        lesson = low, shown, t, condition, view, cells, weaker * clean, weaker * target, features, fixed, taught, fields
-        return Lesson(*lesson)
-
-    def _teach(
-        self,
-        low: Tensor,
-        latent: Tensor,
-        noisy: Tensor,
-        t: Tensor,
-        condition: Tensor,
-        view: Tensor,
-        cells: Tensor,
-        fields: Tensor | None,
-        walks: Tensor,
-    ) -> tuple[Tensor, list[Tensor]]:
-        """The teacher's clean latents, and its features; in some rows what several of its steps lead to."""
+        noisy = add_noise(clean, noise, t)
         with autocast(low.device, self.amp):
-            guidance = self.teacher.guidance(low, cells, self.teacher.context(view), condition, fields)
+            context = self.teacher.context(view if own_view is None else own_view)
+            guidance = self.teacher.guidance(low, cells, context, condition, fields)
             with tapped(self.teacher.denoiser) as features:
                 target = self._clean(latent, noisy, t, condition, guidance)
-            if walks.any():
-                target[walks] = self._walk(latent, noisy, t, condition, guidance, target, walks)
-        return target, features
+            rows = torch.arange(len(low), device=low.device) >= fixed
+            if rows.any():
+                target[rows] = self._walk(latent, noisy, t, condition, guidance, target, rows)
+        weaker = self.stage.strength
+        shown = add_noise(weaker * clean, noise, t)
+        return Lesson(low, shown, t, condition, view, cells, weaker * clean, weaker * target, features, fixed, fields)
 
     def _clean(self, latent: Tensor, noisy: Tensor, t: Tensor, condition: Tensor, guidance: tuple) -> Tensor:
         output = self.teacher.denoiser(noisy, latent, t, condition, *guidance).float()
@@ -278,18 +245,15 @@ class DistillationStep:
         with autocast(low.device, self.amp), tapped(network.denoiser) as features:
             told = network.context(lesson.context), condition, lesson.cells, lesson.fields
             output = network.predict(low, noisy, t, *told).float()
-            projected = [p(f[lesson.taught]) for p, f in zip(self.projections, features, strict=True)]
+            projected = [p(f) for p, f in zip(self.projections, features, strict=True)]
         clean = network.clean(noisy, output, t)
-        off = clean - lesson.target
-        off = torch.where(lesson.taught[:, None, None, None, None], off.abs(), off.square())
-        loss = self.alpha * off.mean() + self.truth * F.mse_loss(clean, lesson.clean)
+        loss = self.alpha * F.l1_loss(clean, lesson.target) + self.truth * F.mse_loss(clean, lesson.clean)
         if self.image_loss is not None and lesson.fixed:
             n, latents = lesson.fixed, (clean, lesson.target, lesson.clean)
             found, taught, true = (network.decode_residual(low[:n], z[:n], condition[:n]) for z in latents)
             loss = loss + self.alpha * self.image_loss(found, taught) + self.truth * self.image_loss(found, true)
-        if lesson.features:
-            errors = [_relative_error(p.float(), f.float()) for p, f in zip(projected, lesson.features, strict=True)]
-            loss = loss + self.beta * lesson.taught.float().mean() * torch.stack(errors).mean()
+        errors = [_relative_error(p.float(), f.float()) for p, f in zip(projected, lesson.features, strict=True)]
+        loss = loss + self.beta * torch.stack(errors).mean()
         loss.backward()
         parameters = [*network.parameters(), *self.projections.parameters()]
         average_gradients(parameters)
