@@ -23,7 +23,7 @@ FACTORS = ((2, 2, 2), (1, 1, 3))
 
 def _low(network: AnatomyExtractor, case: Case) -> Tensor:
     """What the main job's tissue map would be, told of the input's factors as there."""
-    return find_tissue(network, case, case.axes.leave(case.interpolated)[0, 0], case.condition)
+    return find_tissue(network, case, case.axes.leave(case.interpolated)[0, 0], case.factors)
 
 
 def _row(what: str, modality: str, factors: Iterable[int], found: Tensor, truth: Tensor) -> dict:

@@ -70,20 +70,24 @@ def consistency(case: Case, image: Tensor) -> float | None:
 
 
 def tissue_of(
-    network: AnatomyExtractor, image: Tensor, modality: str, spacing: Sequence[float], condition: Tensor | None = None
+    network: AnatomyExtractor,
+    image: Tensor,
+    modality: str,
+    spacing: Sequence[float],
+    factors: Sequence[float] = (1, 1, 1),
 ) -> Tensor:
     """Most probable tissue (D, H, W) of a normalised volume (D, H, W) in canonical axes, of a spacing in mm.
 
-    ``condition`` (1, 6) is what the main job tells of a scan; None for a volume that nothing was made of.
+    ``factors`` are its voxels along the side of one of the scan that it was interpolated from.
     """
-    condition = encode_condition("input", modality, (1, 1, 1))[None] if condition is None else condition
+    condition = encode_condition("7T", modality, factors)[None]
     return AnatomyInferer()(image[None, None], network, condition, spacing=spacing)[0, 0]
 
 
-def find_tissue(network: AnatomyExtractor, case: Case, image: Tensor, condition: Tensor | None = None) -> Tensor:
-    """Most probable tissue (D, H, W) of an image in the axes of a case's file."""
-    spacing = [case.spacing[i] for i in case.axes.order]
-    return case.axes.leave(tissue_of(network, case.axes.enter(image), case.modality, spacing, condition))
+def find_tissue(network: AnatomyExtractor, case: Case, image: Tensor, factors: Sequence[float] = (1, 1, 1)) -> Tensor:
+    """Most probable tissue (D, H, W) of an image in the axes of a case's file, interpolated by factors along these."""
+    spacing, factors = ([v[i] for i in case.axes.order] for v in (case.spacing, factors))
+    return case.axes.leave(tissue_of(network, case.axes.enter(image), case.modality, spacing, factors))
 
 
 def tissue_scores(case: Case, truth: Tensor, found: Tensor) -> dict[str, float]:

@@ -87,7 +87,9 @@ def test_a_perfect_method_brings_all_back_and_a_blind_one_nothing(tmp_path):
     assert sum(r["false"] for r in table if r["method"] == "perfect") == 0
     assert sum(r["false"] for r in table if r["method"] == "inventive") >= 1
     cubic = classical_methods()["cubic"](altered)[0, 0]
-    assert len(draw(table, plain, altered, places, {"cubic": cubic}).subfigs) == 2
+    too_bright = [{**row, "bright_recovered": 1.6} for row in table]
+    figure = draw(too_bright, plain, altered, places, {"cubic": cubic})
+    assert len(figure.subfigs) == 2 and figure.subfigs[0].axes[0].get_ylim()[1] > 1.6  # nothing lies outside
 
 
 def test_unknown_protocols_are_refused(tmp_path):

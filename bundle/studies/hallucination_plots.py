@@ -26,6 +26,8 @@ def draw(
     for index, contrast in enumerate(contrasts):
         for shift, sign in enumerate(("bright", "dark")):
             _curves(panels[2 * index + shift], [r for r in table if r["contrast"] == contrast], contrast, sign)
+    tops = [r[f"{s}_recovered"] + r[f"{s}_sd"] for r in table for s in ("bright", "dark") if r[f"{s}_count"]]
+    panels[0].set_ylim(0, max([1.25, *tops]) + 0.05)
     patches = bottom.subplots(len(picked), 2 + len(results), squeeze=False)
     for line, place in zip(patches, picked, strict=True):
         images = {"without": plain.reference, "with": altered.reference, **results}
@@ -42,7 +44,7 @@ def _curves(panel: Axes, rows: Sequence[Mapping], contrast: str, sign: str) -> N
         radii, means, deviations = ([r[k] for r in own] for k in ("radius_mm", f"{sign}_recovered", f"{sign}_sd"))
         panel.errorbar(radii, means, deviations, marker="o", markersize=4, linewidth=1, capsize=3, label=method)
     panel.axhline(1, color="0.7", linewidth=0.8)
-    panel.set(title=f"{sign}, contrast {contrast}", xlabel="radius, mm", ylim=(0, 1.3))
+    panel.set(title=f"{sign}, contrast {contrast}", xlabel="radius, mm")
     panel.set_ylabel("share of the contrast that comes back", fontsize=8)
     if panel.get_legend_handles_labels()[0]:
         panel.legend(frameon=False, fontsize=8, loc="lower right")
