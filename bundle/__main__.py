@@ -232,7 +232,7 @@ class Commands(StudyCommands):
         output_dir: str = "benchmark_output",
         sizes: list | None = None,
         model: str | None = None,
-        parts: str = "network,layers,reference,command,seams,simulation",
+        parts: str = "network,layers,reference,command,seams,simulation,training",
         repeats: int = 3,
         full: bool = False,
     ) -> None:

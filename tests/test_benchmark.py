@@ -7,6 +7,7 @@ from bundle.benchmark.machine import PeakMemory
 from bundle.benchmark.network import build, combinations, flop_of
 from bundle.benchmark.reference import compare_step
 from bundle.benchmark.run import benchmark
+from bundle.benchmark.training import training
 from bundle.errors import InputError
 
 CPU = torch.device("cpu")
@@ -54,6 +55,15 @@ def test_the_reference_is_a_diffusion_model_of_the_same_width_and_dearer_per_ste
     step = compare_step(build(None, CPU), CPU, crop=32, repeats=1)
     assert step["DiffusionModelUNet_step_s"] > 0 and step["ours_step_s"] > 0
     assert 0.5 < step["DiffusionModelUNet_parameters"] / step["ours_parameters"] < 4
+
+
+def test_training_is_measured_apart_and_together_with_its_data():
+    rows = {row["what"]: row for row in training(steps=1)}
+    assert all(row["examples_per_s"] > 0 for row in rows.values())
+    assert [what.partition(":")[0] for what in rows].count("network") == 4
+    assert {"data: crops of sharp volumes", "data: crops of label maps", "data: crops of a whole head"} < set(rows)
+    alone, beside = (rows[f"both: half of either, {n} beside"] for n in ("0 workers", "1 worker"))
+    assert beside["waited_for_data"] < alone["waited_for_data"] < 1
 
 
 def test_a_run_writes_json_tables_and_a_picture(tmp_path, capsys):

@@ -14,7 +14,7 @@ from .network import build, combinations, layers, measure
 from .plot import plot
 
 SIZES = ((192, 224, 192), (256, 320, 256), (512, 512, 320))
-PARTS = ("network", "layers", "reference", "command", "seams", "simulation")
+PARTS = ("network", "layers", "reference", "command", "seams", "simulation", "training")
 BY_TILES = 50_000_000  # voxels above which a volume is measured in tiles, and the command given a limit of memory
 LIMIT = ("--max_memory", "2GB")
 
@@ -77,13 +77,19 @@ def _extras(report: dict, parts: Sequence[str], network: object, device: object)
         report["seams"] = seams(network, device)
     if "simulation" in parts:
         report["pair_voxels_per_s"] = simulation_speed()
+    if "training" in parts:
+        from .training import training
+
+        report["training"] = training()
 
 
 def tables(report: dict) -> str:
     """The report as Markdown."""
     parts = []
     commands = [{**c, **{f"{k} (cpu s)": v for k, v in c["stages_cpu_s"].items()}} for c in report["commands"]]
-    for title, rows in (("Network", report["rows"]), ("Command", commands), ("Layers", report.get("layers", []))):
+    told = {"Network": report["rows"], "Command": commands}
+    told |= {title: report.get(title.lower(), []) for title in ("Layers", "Training")}
+    for title, rows in told.items():
         if rows:
             names = [k for k in dict.fromkeys(k for row in rows for k in row) if not k.startswith("stages")]
             lines = [f"| {' | '.join(names)} |", f"| {' | '.join('---' for _ in names)} |"]

@@ -16,6 +16,7 @@ from ..guided_evaluation import make_guided_case, rows_of
 from ..io import prepare_output, write_json
 from ..job import load_model
 from ..networks.weights import load_super_resolver
+from . import voxel_diffusion
 from .ablation import ROOT, read_plan, train_all
 from .seed_experiments import latency, run_seed_experiments, seed_settings
 
@@ -76,12 +77,15 @@ def ablate(
 def measure(runs: Sequence[Mapping], plan: Mapping, items: Mapping[str, Sequence[Mapping]]) -> list[dict]:
     """One row per run and case, of kind ``real`` or ``simulated``; and of cubic, and of the bundle as it is shipped.
 
-    Runs on strongly shaded and distorted scans are measured on such: see :func:`measure_guided`.
+    Runs on strongly shaded and distorted scans are measured on such: see :func:`measure_guided`; those beside diffusion
+    on voxels on cubes of sharp volumes: see :func:`bundle.studies.voxel_diffusion.measure_voxels`.
     """
     guided = [run for run in runs if GUIDED in run["definition"].get("overlays", ())]
-    plain = [run for run in runs if run not in guided]
+    voxels = [run for run in runs if run["arm"] in voxel_diffusion.ARMS]
+    plain = [run for run in runs if run not in [*guided, *voxels]]
     rows = measure_plain(plain, plan, items) if plain else []
-    return rows + (measure_guided(guided, items) if guided else [])
+    rows += measure_guided(guided, items) if guided else []
+    return rows + (voxel_diffusion.measure_voxels(voxels, items["real"], METRICS) if voxels else [])
 
 
 def measure_guided(runs: Sequence[Mapping], items: Mapping[str, Sequence[Mapping]]) -> list[dict]:
@@ -128,8 +132,8 @@ def summarise(rows: Sequence[Mapping], runs: Sequence[Mapping]) -> list[dict]:
     """One row per kind and arm: mean and range over the seeds of the mean over cases, and the steps."""
     table = []
     for kind in dict.fromkeys(r["kind"] for r in rows):
-        for arm in dict.fromkeys(r["arm"] for r in rows):
-            seeds = sorted({r["seed"] for r in rows if r["arm"] == arm})
+        for arm in dict.fromkeys(r["arm"] for r in rows if r["kind"] == kind):
+            seeds = sorted({r["seed"] for r in rows if (r["kind"], r["arm"]) == (kind, arm)})
             steps = [run["steps"] for run in runs if run["arm"] == arm.split(", ")[0]]
             row = {"kind": kind, "arm": arm, "seeds": len(seeds), "steps": _spread(steps) if steps else ""}
             for metric in METRICS:
@@ -143,7 +147,9 @@ def differences(rows: Sequence[Mapping], plan: Mapping, study: str) -> list[dict
     table = []
     for kind in dict.fromkeys(r["kind"] for r in rows):
         for before, after in plan["compare"][study]:
-            seeds = sorted({r["seed"] for r in rows if r["arm"] == after})
+            seeds = sorted({r["seed"] for r in rows if (r["kind"], r["arm"]) == (kind, after)})
+            if not seeds:
+                continue
             row = {"kind": kind, "arm": f"{after} minus {before}", "seeds": len(seeds)}
             for m in METRICS:
                 changes = [_mean(rows, kind, after, s, m) - _mean(rows, kind, before, s, m) for s in seeds]
@@ -153,7 +159,12 @@ def differences(rows: Sequence[Mapping], plan: Mapping, study: str) -> list[dict
 
 
 def cost_of(run: Mapping) -> dict:
-    """Processor seconds of the run's network for a made-up volume of 96^3, one thread, fp32, best of three."""
+    """Processor seconds of the run's network for a made-up volume of 96^3, one thread, fp32, best of three.
+
+    Those of a network on voxels are in ``python -m bundle benchmark``.
+    """
+    if run["arm"] == "voxels":
+        return {}
     milliseconds = latency(load_super_resolver(run["weights"]), torch.rand(1, 1, 96, 96, 96), repeats=3)
     return {"network_seconds": round(milliseconds / 1000, 4)}
 
