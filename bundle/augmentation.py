@@ -139,7 +139,6 @@ class RandAcquired(Randomizable, MapTransform):
         margin: voxels on each side that feed the border.
         factors: largest factors in plane and through plane.
         width: range of the point-spread function's full width at half maximum, in low-resolution voxels.
-        nominal: share of acquisitions whose point-spread function is one low-resolution voxel wide, as scanners aim at.
         noise: largest noise standard deviation, relative to bright tissue.
         turn: permute axes and flip; False mirrors left and right only, for what has to know up from down.
         fixed: factor of a fixed acquisition without augmentation (for validation), or None.
@@ -152,14 +151,13 @@ class RandAcquired(Randomizable, MapTransform):
         margin: int = 16,
         factors: tuple[float, float] = (4.0, 8.0),
         width: tuple[float, float] = IMAGE["width"],
-        nominal: float = 0.5,
         noise: float = 0.05,
         turn: bool = True,
         fixed: float | None = None,
     ) -> None:
         super().__init__(keys)
-        self.size, self.margin, self.factors, self.turn, self.fixed = size, margin, factors, turn, fixed
-        self.width, self.nominal, self.noise = width, nominal, noise
+        self.size, self.margin, self.factors, self.width, self.noise = size, margin, factors, width, noise
+        self.turn, self.fixed = turn, fixed
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict:
         item = dict(data)
@@ -255,7 +253,5 @@ class RandAcquired(Randomizable, MapTransform):
         if self.R.rand() < 0.1:
             factors = [float(self.R.uniform(1, plane)) for _ in range(3)]
         width = tuple(float(w) for w in self.R.uniform(*self.width, 3))
-        if self.nominal and self.R.rand() < self.nominal:
-            width = (1.0,) * 3
         noise = float(self.noise * self.R.rand() ** 2)
         return Acquisition(width=width, noise=noise), tuple(factors)

@@ -6,7 +6,6 @@ from monai.data import MetaTensor
 
 from bundle.augmentation import UNKNOWN, PrepareSourced, RandAcquired, RandCutd, RandHeadCropd, pad_view
 from bundle.errors import InputError
-from bundle.simulation.protocol import IMAGE
 
 SIZES = {"sharp": 48, "label_map": 40}
 
@@ -70,7 +69,7 @@ def test_pairs_have_the_same_grid_and_the_condition_of_their_factors():
 def test_a_pair_of_two_fields_keeps_its_views_aligned_and_shares_no_gamma():
     item = RandHeadCropd("image", {"sharp": 56}).set_random_state(0)(_item())
     item |= {"kind": "label_map", "low": 1.0 - item["image"].float()}  # a contrast turned over
-    out = RandAcquired("image", size=24, nominal=0.0, noise=0.0).set_random_state(1)(item)
+    out = RandAcquired("image", size=24, noise=0.0).set_random_state(1)(item)
     assert out["condition"].tolist()[:3] == [1, 1, 0]
     assert np.corrcoef(out["image"].flatten(), out["label"].flatten())[0, 1] < -0.5
 
@@ -84,15 +83,6 @@ def test_a_fixed_pair_is_the_same_volume_degraded_by_two():
     assert out["condition"].tolist() == [0, 1, 0, 1, 1, 1]
     correlation = np.corrcoef(out["image"].flatten(), out["label"].flatten())[0, 1]
     assert 0.8 < correlation < 0.999
-
-
-def test_a_share_of_the_point_spread_functions_is_as_wide_as_a_voxel():
-    transform = RandAcquired("image", size=24, nominal=0.5).set_random_state(0)
-    widths = np.array([transform._draw()[0].width for _ in range(400)])
-    nominal = (widths == 1).all(axis=1)
-    assert 0.4 < nominal.mean() < 0.6
-    low, high = IMAGE["width"]
-    assert widths[~nominal].min() < low + 0.05 and widths[~nominal].max() > high - 0.05
 
 
 def test_tissue_turns_and_moves_with_the_images():

@@ -40,7 +40,7 @@ def test_the_surround_of_a_training_crop_lies_where_the_crop_does():
     item = PrepareSourced("image")({"image": MetaTensor(volume), "kind": "sharp", "modality": "T1w"})
     for seed in range(6):
         crop = RandHeadCropd("image", {"sharp": 64}).set_random_state(seed)(dict(item))
-        acquire = RandAcquired("image", size=24, nominal=0.0, noise=0.0).set_random_state(seed)
+        acquire = RandAcquired("image", size=24, noise=0.0).set_random_state(seed)
         acquire._shading = lambda shape: 1.0  # the surround knows nothing of it
         out = acquire(crop)
         own = out["cells"][0, REACH:-REACH, REACH:-REACH, REACH:-REACH].flatten()
