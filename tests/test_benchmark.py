@@ -3,6 +3,7 @@ import json
 import pytest
 import torch
 
+from bundle.benchmark.command import time_command
 from bundle.benchmark.machine import PeakMemory
 from bundle.benchmark.network import build, combinations, flop_of
 from bundle.benchmark.reference import compare_step
@@ -42,6 +43,12 @@ def test_peak_memory_sees_what_was_there_for_a_moment():
     with PeakMemory(CPU) as memory:
         torch.ones(2**26).sum()
     assert memory.bytes - before.bytes > 0.8 * 2**28
+
+
+def test_the_memory_of_a_command_is_not_that_of_who_started_it(tmp_path):
+    large = torch.ones(2**28)  # 1 GB
+    command = time_command((48, 48, 48))
+    assert 0.1 < command["peak_GB"] < 1 and large.sum() > 0
 
 
 def test_every_combination_is_measured_once():

@@ -107,6 +107,14 @@ class PeakMemory:
         if self.device.type == "cuda":
             self.bytes = torch.cuda.max_memory_allocated(self.device)
             return
-        status = Path("/proc/self/status")
-        lines = status.read_text().splitlines() if status.exists() else []
-        self.bytes = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
+        self.bytes = peak_of_process()
+
+
+def peak_of_process() -> int:
+    """Most bytes that this process had in memory since it began or since a :class:`PeakMemory` did; 0 but on Linux.
+
+    (``getrusage`` also counts what the process that started this one had at that moment.)
+    """
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)

@@ -55,6 +55,7 @@ def main(source: str, folder: str, *options: str) -> None:
 
     from .. import inferer, saving, transforms
     from ..job import enhance
+    from .machine import peak_of_process
 
     watch = _Watch()  # what was before is the import
     watch.wrap(ConfigWorkflow, "initialize", "configure")
@@ -65,7 +66,7 @@ def main(source: str, folder: str, *options: str) -> None:
     enhance(source, folder, **{"overwrite": "true", **dict(zip(words[::2], words[1::2], strict=True))})
     used = resource.getrusage(resource.RUSAGE_SELF)
     report = {
-        "peak_GB": round(used.ru_maxrss * 1024 / 1e9, 2),
+        "peak_GB": round(peak_of_process() / 1e9, 2),
         "cpu_s": round(used.ru_utime + used.ru_stime, 2),
         "stages_s": {stage: round(s, 2) for stage, (s, _) in watch.stages.items()},
         "stages_cpu_s": {stage: round(s, 2) for stage, (_, s) in watch.stages.items()},
