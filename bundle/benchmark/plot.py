@@ -29,6 +29,7 @@ def plot(path: Path, rows: Sequence[dict], commands: Sequence[dict], step: dict 
         step: of :func:`bundle.benchmark.reference.compare_step`, or None.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -43,7 +44,11 @@ def plot(path: Path, rows: Sequence[dict], commands: Sequence[dict], step: dict 
         ends = sorted({voxels(r["output"]) for r in rows})
         slope = step["DiffusionModelUNet_s_per_megavoxel_50_steps"] / 1e6
         axes.plot(ends, [slope * n for n in ends], "--", color="grey", label="DiffusionModelUNet, 50 steps (computed)")
-    axes.set(xscale="log", yscale="log", xlabel="voxels of the result", ylabel="seconds")
+    axes.set(xscale="log", yscale="log", xlabel="million voxels of the result", ylabel="seconds")
+    for axis, unit in ((axes.xaxis, 1e6), (axes.yaxis, 1)):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(lambda value, _, unit=unit: f"{value / unit:g}")
+        axis.set_minor_formatter("")
     axes.grid(True, which="both", alpha=0.3)
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=110)
