@@ -1,6 +1,6 @@
 """What a MONAI user would do else, and its quality: diffusion on the voxels of the target grid, sampled in many steps.
 
-A DiffusionModelUNet as wide as the bundle's network (``configs/train_voxels.json``) and that network
+A DiffusionModelUNet as wide as the bundle's network (``configs/ablation_voxels.json``) and that network
 (arm ``wavelets``) are trained from nothing, for the same processor time, on the same crops of sharp volumes, contrast
 ``input``. Fifty steps on a whole volume take hours, so all methods are given the same cube out of the middle of a head.
 """
@@ -25,13 +25,13 @@ from ..networks.weights import load_super_resolver, start_from
 from ..scores import image_scores
 from .ablation import ROOT
 
-OVERLAY = "train_voxels.json"  # of the arm that works on voxels
+OVERLAY = "ablation_voxels.json"  # of the arm that works on voxels
 ARMS = ("wavelets", "voxels")
 FACTOR = 2
 
 
 def load_voxels(path: str) -> DiffusionModelUNet:
-    """A network trained by ``configs/train_voxels.json``."""
+    """A network trained by ``configs/ablation_voxels.json``."""
     return start_from(reference(), path).eval()
 
 
