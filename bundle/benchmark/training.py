@@ -5,7 +5,6 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +31,10 @@ def training(steps: int = STEPS) -> list[dict]:
         folder = Path(name)
         _make_data(folder)
         kinds = {"sharp volumes": ("sharp",), "label maps": ("label_map",), "a whole head": ("label_map", "heads.json")}
-        rows = [_row(f"data: crops of {kind}", _rate(_loader(folder, *how), steps)) for kind, how in kinds.items()]
+        rows = [_row(f"data: crops of {kind}", _rate(_workflow(folder, *how), steps)) for kind, how in kinds.items()]
         rows += _steps_alone(folder, steps)
         for workers in sorted({0, 1, os.cpu_count() or 1}):
-            workflow = _workflow(folder, num_workers=workers)
-            loader = workflow.parser.get_parsed_content("train#dataloader")
-            rate, waited = _together(workflow, loader, steps)
+            rate, waited = _together(_workflow(folder, workers=workers), steps)
             row = _row(f"both: half of either, {workers} worker{'s' * (workers != 1)} beside", rate)
             rows.append({**row, "waited_for_data": round(waited, 3)})
         return rows
@@ -60,7 +57,7 @@ def _make_data(folder: Path) -> None:
         (folder / f"{kind}.json").write_text(json.dumps(content))
 
 
-def _workflow(folder: Path, kind: str = "all", *overlays: str, **overrides: object) -> ConfigWorkflow:
+def _workflow(folder: Path, kind: str = "all", *overlays: str, workers: int = 0) -> ConfigWorkflow:
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
     places = {"bundle_root": str(ROOT), "dataset_dir": str(folder), "output_dir": str(folder / "run")}
     workflow = ConfigWorkflow(
@@ -68,21 +65,18 @@ def _workflow(folder: Path, kind: str = "all", *overlays: str, **overrides: obje
         workflow_type="train",
         logging_file=False,
         datalist=str(folder / f"{kind}.json"),
+        num_workers=workers,
+        label_map_share=0.5 if kind == "all" else None,
         **places,
         **({"head_count": 1, "head_share": 1.0} if overlays else {}),
-        **{"num_workers": 0, "label_map_share": 0.5 if kind == "all" else None, **overrides},
     )
     workflow.initialize()
     return workflow
 
 
-def _loader(folder: Path, *how: str) -> Iterable:
-    return _workflow(folder, *how).parser.get_parsed_content("train#dataloader")
-
-
-def _rate(loader: Iterable, steps: int) -> float:
-    """Examples a second that a loader gives, after its first batch."""
-    batches = iter(loader)
+def _rate(workflow: ConfigWorkflow, steps: int) -> float:
+    """Examples a second that its loader gives, after the first batch."""
+    batches = iter(workflow.parser.get_parsed_content("train#dataloader"))
     size, began = len(next(batches)["image"]), time.perf_counter()
     for _ in range(steps):
         next(batches)
@@ -111,11 +105,11 @@ def _steps_alone(folder: Path, steps: int) -> list[dict]:
     return rows
 
 
-def _together(workflow: ConfigWorkflow, loader: Iterable, steps: int) -> tuple[float, float]:
+def _together(workflow: ConfigWorkflow, steps: int) -> tuple[float, float]:
     """Examples a second of steps that wait for their data, and the share of the time that they waited."""
     get = workflow.parser.get_parsed_content
     trainer, step = get("train#trainer"), get("train#trainer#iteration_update")
-    batches, waited = iter(loader), 0.0
+    batches, waited = iter(get("train#dataloader")), 0.0
     step(trainer, next(batches))
     began = time.perf_counter()
     for _ in range(steps):

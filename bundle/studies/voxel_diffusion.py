@@ -5,10 +5,10 @@ A DiffusionModelUNet as wide as the bundle's network (``configs/ablation_voxels.
 ``input``. Fifty steps on a whole volume take hours, so all methods are given the same cube out of the middle of a head.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 
 import torch
+from monai.bundle import ConfigParser
 from monai.inferers import DiffusionInferer
 from monai.networks.nets import DiffusionModelUNet
 from monai.networks.schedulers import DDIMScheduler
@@ -35,9 +35,10 @@ def load_voxels(path: str) -> DiffusionModelUNet:
     return start_from(reference(), path).eval()
 
 
-def settings() -> dict:
-    """Of the training: noise path and gain of the residual."""
-    return json.loads((ROOT / "configs" / OVERLAY).read_text())
+def settings() -> tuple[DDIMScheduler, float]:
+    """Of the training: its noise path, and the gain of the residual."""
+    parser = ConfigParser(ConfigParser.load_config_file(ROOT / "configs" / OVERLAY))
+    return parser.get_parsed_content("scheduler"), parser["residual_gain"]
 
 
 @torch.no_grad()
@@ -53,8 +54,7 @@ def sample(network: DiffusionModelUNet, image: Tensor, steps: int, seed: int = 0
         steps: a number that divides the times of the path, 1,000.
         seed: of the noise.
     """
-    told = settings()
-    scheduler = DDIMScheduler(**{k: v for k, v in told["scheduler"].items() if k != "_target_"})
+    scheduler, gain = settings()
     scheduler.set_timesteps(steps)
     last, stride = scheduler.num_train_timesteps - 1, scheduler.num_train_timesteps // steps
     scheduler.timesteps = torch.arange(last, -1, -stride)[:steps]
@@ -62,7 +62,7 @@ def sample(network: DiffusionModelUNet, image: Tensor, steps: int, seed: int = 0
     with autocast(image.device):
         inferer = DiffusionInferer(scheduler)
         residual = inferer.sample(noise, network, scheduler, conditioning=image, mode="concat", verbose=False)
-    return image + residual.float() / told["residual_gain"]
+    return image + residual.float() / gain
 
 
 def voxel_method(network: DiffusionModelUNet, device: torch.device, steps: int) -> Restorer:
