@@ -91,3 +91,8 @@ def test_a_run_writes_json_tables_and_a_picture(tmp_path, capsys):
     text = (tmp_path / "benchmark.md").read_text()
     assert "| denoiser.entry |" in text and "| modulator.local.0 |" in text and "## Command" in text
     assert (tmp_path / "benchmark.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_nothing_is_drawn_where_no_seconds_were_asked_for(tmp_path):
+    benchmark(tmp_path, [[40, 48, 40]], parts=["layers"], repeats=1)
+    assert (tmp_path / "benchmark.md").is_file() and not (tmp_path / "benchmark.png").exists()

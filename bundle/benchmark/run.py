@@ -27,7 +27,7 @@ def benchmark(
     repeats: int = 3,
     full: bool = False,
 ) -> dict:
-    """Measure, print tables, write ``benchmark.json``, ``benchmark.md`` and ``benchmark.png``.
+    """Measure, print tables, write ``benchmark.json``, ``benchmark.md`` and, of network and command, ``benchmark.png``.
 
     Args:
         folder: for the three files.
@@ -65,7 +65,8 @@ def benchmark(
     report["machine"]["loadavg_after"] = describe(device)["loadavg"]
     write_json(folder / "benchmark.json", report)
     (folder / "benchmark.md").write_text(tables(report))
-    plot(folder / "benchmark.png", report["rows"], report["commands"], report.get("reference"))
+    if report["rows"] or report["commands"]:
+        plot(folder / "benchmark.png", report["rows"], report["commands"], report.get("reference"))
     print(f"{tables(report)}\nwritten to {folder}")
     return report
 
