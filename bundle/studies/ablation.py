@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..io import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
-STUDIES = ("prior", "modulation", "distillation", "regression", "experts", "guidance", "voxels")
+STUDIES = ("prior", "modulation", "distillation", "regression", "experts", "guidance", "latent", "voxels")
 
 
 def read_plan(studies: Sequence[str] = STUDIES, **given: Any) -> dict:

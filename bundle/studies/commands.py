@@ -92,7 +92,7 @@ class StudyCommands:
 
         Args:
             output_dir: folder for runs, tables and figures; the same command goes on where it was stopped.
-            studies: of prior, modulation, distillation, regression, experts, guidance, voxels; commas between.
+            studies: of prior, modulation, distillation, regression, experts, guidance, latent, voxels; commas between.
             scale: `volume` (3D, on the data; configs/ablation.json) or `seed` (64 x 64, as in the paper; without data).
             dataset_dir: folder that the datalist's paths are relative to.
             datalist: default configs/datalist.json.

@@ -16,7 +16,7 @@ from ..guided_evaluation import make_guided_case, rows_of
 from ..io import prepare_output, write_json
 from ..job import load_model
 from ..networks.weights import load_super_resolver
-from . import voxel_diffusion
+from . import learned_latent, voxel_diffusion
 from .ablation import ROOT, read_plan, train_all
 from .seed_experiments import latency, run_seed_experiments, seed_settings
 
@@ -78,7 +78,8 @@ def measure(runs: Sequence[Mapping], plan: Mapping, items: Mapping[str, Sequence
     """One row per run and case, of kind ``real`` or ``simulated``; and of cubic, and of the bundle as it is shipped.
 
     Runs on strongly shaded and distorted scans are measured on such: see :func:`measure_guided`; those beside diffusion
-    on voxels on cubes of sharp volumes: see :func:`bundle.studies.voxel_diffusion.measure_voxels`.
+    on voxels on cubes of sharp volumes: see :func:`bundle.studies.voxel_diffusion.measure_voxels`. Of a learned latent
+    itself the limit is measured: see :func:`bundle.studies.learned_latent.limit_method`.
     """
     guided = [run for run in runs if GUIDED in run["definition"].get("overlays", ())]
     voxels = [run for run in runs if run["arm"] in voxel_diffusion.ARMS]
@@ -103,16 +104,25 @@ def measure_guided(runs: Sequence[Mapping], items: Mapping[str, Sequence[Mapping
 def measure_plain(runs: Sequence[Mapping], plan: Mapping, items: Mapping[str, Sequence[Mapping]]) -> list[dict]:
     """Rows of :func:`bundle.evaluation.compare`, protocol A and the factors of the plan."""
     methods, device = {"cubic": classical_methods()["cubic"]}, pick_device(None)
+    names = {}
     for run in runs:
-        methods[f"{run['arm']}-{run['seed']}"] = network_method(load_super_resolver(run["weights"]), device)
+        key, arm = f"{run['arm']}-{run['seed']}", run["arm"]
+        if _is_latent(run):
+            methods[key], arm = learned_latent.limit_method(run["weights"], device), f"{arm}, limit"
+        else:
+            methods[key] = network_method(load_super_resolver(run["weights"]), device)
+        names[key] = arm, run["seed"]
     methods["bundle"] = network_method(load_model()[0], device)
-    names = {f"{run['arm']}-{run['seed']}": (run["arm"], run["seed"]) for run in runs}
     rows = []
     for kind, own in items.items():
         for row in compare(own, methods, ["A"], plan["measured"][kind]["factors"], metrics=METRICS):
             arm, seed = names.get(row["method"], (row["method"], 0))
             rows.append({"kind": kind, "arm": arm, "seed": seed, **row})
     return rows
+
+
+def _is_latent(run: Mapping) -> bool:
+    return learned_latent.OVERLAY in run["definition"].get("overlays", ())
 
 
 def _mean(rows: Sequence[Mapping], kind: str, arm: str, seed: int, metric: str) -> float:
@@ -161,9 +171,9 @@ def differences(rows: Sequence[Mapping], plan: Mapping, study: str) -> list[dict
 def cost_of(run: Mapping) -> dict:
     """Processor seconds of the run's network for a made-up volume of 96^3, one thread, fp32, best of three.
 
-    Those of a network on voxels are in ``python -m bundle benchmark``.
+    Those of a network on voxels are in ``python -m bundle benchmark``; a latent alone has none.
     """
-    if run["arm"] == "voxels":
+    if run["arm"] == "voxels" or _is_latent(run):
         return {}
     milliseconds = latency(load_super_resolver(run["weights"]), torch.rand(1, 1, 96, 96, 96), repeats=3)
     return {"network_seconds": round(milliseconds / 1000, 4)}
