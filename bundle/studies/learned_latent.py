@@ -13,7 +13,7 @@ OVERLAY = "train_autoencoder.json"  # of the arm that trains the latent itself
 
 
 def limit_method(path: str, device: torch.device) -> Restorer:
-    """A method that knows the truth and says its residual in a learned latent: what comes back is what the latent holds.
+    """A method that knows the truth and says its residual in a learned latent: what comes back is what that holds.
 
     Args:
         path: weights of an AutoencoderLatent.
