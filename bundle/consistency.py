@@ -13,7 +13,7 @@ from .simulation.acquisition import Acquisition, AcquisitionOperator
 
 _MAD_TO_SIGMA = 1 / 0.6745
 _WIDTHS, _MIDDLE = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2), 64  # that are tried, over so many input voxels
-_EXPECTED, _DRAWN, _NARROWEST, _NOISY = 0.82, 5.0, 0.6, 0.022
+_EXPECTED, _DRAWN, _NARROWEST, _NOISY, _COARSE = 0.82, 5.0, 0.6, 0.022, 3.5
 
 
 def noise_level(volume: Tensor, mask: Tensor) -> float:
@@ -77,13 +77,15 @@ def assumed_width(high: Tensor, low: Tensor) -> float:
 
     A network that has learnt on inputs of many widths makes, of a sharper input, a result that explains it best by a
     narrower point-spread function; but it leans towards what it expects, so what least squares find is drawn out.
-    Noise hides it: above :data:`_NOISY` one voxel is assumed. What was measured on training volumes stands in
-    docs/results.md.
+    Noise hides it, and so do large factors, where results are smooth themselves: above :data:`_NOISY` and
+    :data:`_COARSE` one voxel is assumed. What was measured on training volumes stands in docs/results.md.
 
     Args:
         high: (1, 1, D, H, W), result of the bundle's network, normalised.
         low: (1, 1, d, h, w), input, normalised.
     """
+    if max(n / m for n, m in zip(high.shape[2:], low.shape[2:], strict=True)) > _COARSE:
+        return 1.0
     found, noise = fit_width(high, low)
     width = 1.0 if noise > _NOISY else 1 + _DRAWN * (found - _EXPECTED)
     return round(min(max(width, _NARROWEST), 1.0), 2)

@@ -61,6 +61,7 @@ def test_a_narrower_function_is_assumed_for_what_is_explained_by_one_and_none_in
     assert assumed_width(TRUTH, wide) == 1.0 and assumed_width(TRUTH, narrow) == 0.6
     noisy = rician(narrow, 0.05, torch.Generator().manual_seed(0))
     assert assumed_width(TRUTH, noisy) == assumed_width(0 * TRUTH, 0 * narrow) == 1.0
+    assert assumed_width(TRUTH, Acquisition(width=(0.7,) * 3)(TRUTH, (24, 24, 12))) == 1.0  # slices four times as thick
 
 
 def test_projection_under_the_width_that_made_the_input_is_better_than_under_another():
