@@ -1,5 +1,6 @@
 """Small inputs for the tests."""
 
+import json
 from pathlib import Path
 
 import nibabel as nib
@@ -35,6 +36,14 @@ def save(path, volume, affine=None, codes=(1, 1)):
     image.set_sform(affine, codes[1])
     nib.save(image, path)
     return Path(path)
+
+
+def one_head(folder):
+    """A made-up head and a datalist that trains and validates on it, in a folder; returns both paths."""
+    volume, datalist = save(folder / "a_T1w.nii.gz", head((48, 48, 48))), folder / "list.json"
+    item = {"image": volume.name, "kind": "sharp", "modality": "T1w"}
+    datalist.write_text(json.dumps({"training": [item], "validation": [item]}))
+    return volume, datalist
 
 
 def centre_of_mass(path):

@@ -1,8 +1,6 @@
-import json
-
 import pytest
 import torch
-from data import ROOT, head, save
+from data import ROOT, one_head
 
 from bundle.errors import InputError
 from bundle.networks.weights import load_super_resolver
@@ -24,9 +22,7 @@ def test_an_unknown_study_is_refused():
 
 @pytest.fixture
 def tiny(tmp_path):
-    save(tmp_path / "a_T1w.nii.gz", head((48, 48, 48)))
-    item = {"image": "a_T1w.nii.gz", "kind": "sharp", "modality": "T1w"}
-    (tmp_path / "list.json").write_text(json.dumps({"training": [item], "validation": [item]}))
+    one_head(tmp_path)
     plan = read_plan(["distillation"], cpu_minutes=0.03, seeds=[0])
     return plan | {"pool_size": 8, "epoch_length": 2}, tmp_path
 

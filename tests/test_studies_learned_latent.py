@@ -1,7 +1,5 @@
-import json
-
 import torch
-from data import head, save
+from data import head, one_head, save
 
 from bundle.cases import make_case
 from bundle.networks.latent import AutoencoderLatent
@@ -26,17 +24,15 @@ def test_the_limit_is_what_comes_back_of_the_true_residual_whatever_the_size(tmp
     assert torch.allclose(limit_method(tmp_path / "latent.pt", torch.device("cpu"))(even), expected, atol=1e-5)
 
 
-def test_a_latent_is_learned_first_and_then_a_network_in_it(tmp_path, monkeypatch):
-    save(tmp_path / "a_T1w.nii.gz", head((48, 48, 48)))
-    item = {"image": "a_T1w.nii.gz", "kind": "sharp", "modality": "T1w"}
-    (tmp_path / "list.json").write_text(json.dumps({"training": [item], "validation": [item]}))
+def test_a_latent_is_learned_first_and_then_a_network_in_it(tmp_path):
+    volume, datalist = one_head(tmp_path)
     plan = read_plan(["latent"], cpu_minutes=0.02, seeds=[0]) | {"pool_size": 8, "epoch_length": 1}
-    runs = train_all(plan, tmp_path / "runs", str(tmp_path), str(tmp_path / "list.json"))
+    runs = train_all(plan, tmp_path / "runs", str(tmp_path), str(datalist))
     assert [r["arm"] for r in runs] == ["none", "autoencoder", "learned"]
     learned = load_super_resolver(runs[2]["weights"]).latent.state_dict()
     trained = torch.load(runs[1]["weights"], weights_only=True)
     assert all(torch.allclose(learned[name], value, atol=1e-6) for name, value in trained.items())
-    items = {"real": [{"image": str(tmp_path / "a_T1w.nii.gz")}]}
+    items = {"real": [{"image": str(volume)}]}
     rows = report.measure(runs, plan, items)
     assert [r["arm"] for r in rows] == ["cubic", "none", "autoencoder, limit", "learned", "bundle"]
     assert len({r["psnr"] for r in rows}) == len(rows)

@@ -1,8 +1,6 @@
-import json
-
 import pytest
 import torch
-from data import head, save
+from data import head, one_head, save
 from torch.nn import functional as F
 
 from bundle.cases import make_case
@@ -46,16 +44,14 @@ def test_a_cube_of_a_case_is_still_input_and_truth_of_the_same_place(tmp_path):
 
 
 def test_both_are_trained_and_measured_on_the_same_cubes(tmp_path, monkeypatch):
-    save(tmp_path / "a_T1w.nii.gz", head((48, 48, 48)))
-    item = {"image": "a_T1w.nii.gz", "kind": "sharp", "modality": "T1w"}
-    (tmp_path / "list.json").write_text(json.dumps({"training": [item], "validation": [item]}))
+    volume, datalist = one_head(tmp_path)
     plan = read_plan(["voxels"], cpu_minutes=0.03, seeds=[0]) | {"pool_size": 8, "epoch_length": 1}
-    runs = train_all(plan, tmp_path / "runs", str(tmp_path), str(tmp_path / "list.json"))
+    runs = train_all(plan, tmp_path / "runs", str(tmp_path), str(datalist))
     assert [r["arm"] for r in runs] == ["wavelets", "voxels"] and runs[1]["parameters"] > 9e6
     monkeypatch.setattr(voxel_diffusion, "STEPS", 2)
     whole = cut
     monkeypatch.setattr(voxel_diffusion, "cut", lambda case: whole(case, 32))
-    rows = measure_voxels(runs, [{"image": str(tmp_path / "a_T1w.nii.gz")}], METRICS)
+    rows = measure_voxels(runs, [{"image": str(volume)}], METRICS)
     arms = ["cubic", "IBP", "wavelets", "voxels, 1 step", "voxels, 2 steps", "bundle"]
     assert [r["arm"] for r in rows] == arms and all(r["psnr"] > 0 for r in rows)
     assert len({r["psnr"] for r in rows}) == len(rows)

@@ -1,4 +1,4 @@
-"""What a learned latent can hold: the limit of every network that works in it."""
+"""What a learned latent can hold of a true residual, which networks that work in it learn to say."""
 
 import torch
 from torch import Tensor
