@@ -23,6 +23,7 @@ from .simulation.protocol import MODALITIES as PAIRED
 from .writing import together
 
 TRAINED_FACTORS = ((4.0, 4.0), (8.0, 2.0))  # largest on one axis, and on the other two
+DEGRADATION = "Gaussian point-spread function, full width at half maximum"
 DESCRIPTIONS = {
     "input": "Super-resolved volume",
     "7T": "Super-resolved 7 T-like volume, its contrast learnt from simulated pairs and not from 7 T scans",
@@ -130,7 +131,7 @@ class SaveResultd(MapTransform):
             "Contrast": contrast,
             "SourceSpacing": [round(float(s), 4) for s in item["spacing"]],
             "Factors": factors,
-            "Degradation": "Gaussian point-spread function, full width at half maximum of one input voxel per axis",
+            "Degradation": f"{DEGRADATION} of {item.get('width', 1.0):.4g} input voxels along blurred axes",
             **({"Tissue": dict(enumerate(TISSUES))} if "tissue" in item else {}),
             "Tile": int(told.get(TILE, 0)) or None,
             "Warnings": warnings,

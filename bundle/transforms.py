@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from .compute import free_memory
-from .consistency import default_operator, project_back
+from .consistency import assumed_width, default_operator, project_back
 from .errors import InputError
 from .forecast import needed
 from .geometry import Grid, default_spacing, resample, target_grid
@@ -136,7 +136,9 @@ def _not_finer(source: torch.Tensor, grid: Grid, target: Grid) -> tuple[torch.Te
 
 
 class ProjectBackd(MapTransform):
-    """Make the result agree with its input under the assumed acquisition, where the input's contrast is kept.
+    """Make the result agree with its input under the acquisition that the two let believe, where the contrast is kept.
+
+    Writes ``width``, of its point-spread function in input voxels.
 
     Args:
         keys: (C, D, H, W), the image in channel 0.
@@ -154,7 +156,8 @@ class ProjectBackd(MapTransform):
                 continue
             high = item[key].as_tensor()[None, :1]
             low = item["source"].as_tensor()[None].to(high)
-            operator = default_operator(tuple(high.shape[2:]), tuple(low.shape[2:]))
+            item["width"] = assumed_width(high, low)
+            operator = default_operator(tuple(high.shape[2:]), tuple(low.shape[2:]), item["width"])
             item[key][:1] = project_back(high, low, operator, self.iterations)[0]
         return item
 

@@ -2,10 +2,10 @@ import pytest
 import torch
 from data import head
 
-from bundle.consistency import back_project, default_operator, noise_level, project_back
+from bundle.consistency import assumed_width, back_project, default_operator, fit_width, noise_level, project_back
 from bundle.geometry import resample
 from bundle.metrics import psnr
-from bundle.simulation.acquisition import rician
+from bundle.simulation.acquisition import Acquisition, rician
 
 TRUTH = torch.from_numpy(head((48, 48, 48)))[None, None] / 600
 OPERATOR = default_operator((48, 48, 48), (24, 24, 24))
@@ -44,3 +44,28 @@ def test_a_hot_voxel_does_not_switch_the_damping_off():
     away = torch.ones_like(MASK)
     away[8:42, 8:42, 8:42] = False
     assert float((spiked - calm)[0, 0][away].abs().max()) < 0.02
+
+
+@pytest.mark.parametrize("shape", [(48, 48, 48), (48, 48, 24)])
+@pytest.mark.parametrize("width", [0.6, 0.85, 1.1])
+def test_the_width_that_made_an_input_is_found(shape, width):
+    low_shape = tuple(24 for _ in shape)
+    truth = TRUTH[..., : shape[2]]
+    low = Acquisition(width=(width,) * 3, noise=0.01)(truth, low_shape, torch.Generator().manual_seed(0))
+    found, noise = fit_width(truth, low)
+    assert found == pytest.approx(width, abs=0.05) and noise == pytest.approx(0.01, rel=0.25)
+
+
+def test_a_narrower_function_is_assumed_for_what_is_explained_by_one_and_none_in_noise_or_air():
+    wide, narrow = (Acquisition(width=(w,) * 3)(TRUTH, (24, 24, 24)) for w in (1.0, 0.7))
+    assert assumed_width(TRUTH, wide) == 1.0 and assumed_width(TRUTH, narrow) == 0.6
+    noisy = rician(narrow, 0.05, torch.Generator().manual_seed(0))
+    assert assumed_width(TRUTH, noisy) == assumed_width(0 * TRUTH, 0 * narrow) == 1.0
+    assert assumed_width(TRUTH, Acquisition(width=(0.7,) * 3)(TRUTH, (24, 24, 12))) == 1.0  # slices four times as thick
+
+
+def test_projection_under_the_width_that_made_the_input_is_better_than_under_another():
+    low = Acquisition(width=(0.6,) * 3, noise=0.01)(TRUTH, (24, 24, 24), torch.Generator().manual_seed(0))
+    start = resample(low, (48, 48, 48))
+    own, other = (project_back(start, low, default_operator((48,) * 3, (24,) * 3, w)) for w in (0.6, 1.0))
+    assert _psnr(own) > _psnr(other) + 0.1

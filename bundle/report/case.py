@@ -19,7 +19,7 @@ class Case(NamedTuple):
     """One scan; every volume is (X, Y, Z) towards right, anterior, superior, over the same field of view.
 
     ``low`` and ``high`` are normalised, ``uncertainty`` is in the input's units, ``mask`` is the head on the grid of
-    ``low``, ``spacing`` in mm that of ``high``.
+    ``low``, ``spacing`` in mm that of ``high``, ``width`` that of the point-spread function in voxels of ``low``.
     """
 
     low: Tensor
@@ -30,11 +30,12 @@ class Case(NamedTuple):
     contrast: str
     uncertainty: Tensor | None = None
     tissue: Tensor | None = None
+    width: float = 1.0
 
     @property
     def operator(self) -> AcquisitionOperator:
         """The acquisition that is assumed between the two."""
-        return default_operator(tuple(self.high.shape), tuple(self.low.shape))
+        return default_operator(tuple(self.high.shape), tuple(self.low.shape), self.width)
 
     @property
     def low_spacing(self) -> tuple[float, ...]:
@@ -72,6 +73,7 @@ def make_case(item: Mapping[Hashable, Any], pred: Tensor) -> Case:
         "7T" if item["condition"][0] > 0 else "input",
         turned[1] if len(turned) > 1 else None,
         axes.enter(torch.as_tensor(item["tissue"]).cpu())[0] if "tissue" in item else None,
+        item.get("width", 1.0),
     )
 
 
