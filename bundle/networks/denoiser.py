@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from .blocks import Embedding, ResidualBlock
 
+LARGEST = 40.0  # of the denoiser's coarsest features; heads' reach 21, those of the mixture 37
 
 class UNet(nn.Module):
     """Strided convolutions go down, transposed 2x2x2 convolutions come up, skips are added.
@@ -18,6 +19,7 @@ class UNet(nn.Module):
         blocks: residual blocks per scale, on the way down and on the way up (once at the coarsest scale).
         embedding_size: length of the vector that enters every block.
         norm: batch normalisation in every block.
+        largest: magnitude at which features of the coarsest scale are cut off, 0 for never.
     """
 
     def __init__(
@@ -28,10 +30,12 @@ class UNet(nn.Module):
         blocks: Sequence[int],
         embedding_size: int,
         norm: bool = False,
+        largest: float = 0.0,
     ) -> None:
         super().__init__()
         if len(widths) != len(blocks):
             raise ValueError(f"widths {tuple(widths)} and blocks {tuple(blocks)} need the same length")
+        self.largest = largest
         self.entry = nn.Conv3d(channels, widths[0], 3, padding=1)
         self.down, self.enter, self.up, self.leave = (nn.ModuleList() for _ in range(4))
         for scale, (width, count) in enumerate(zip(widths, blocks, strict=True)):
@@ -67,6 +71,8 @@ class UNet(nn.Module):
             for index, down in enumerate(self.down):  # TorchScript indexes module lists by constants only
                 if index == scale:
                     h = down(h)
+        if self.largest > 0:
+            h = h.clamp(-self.largest, self.largest)
         for index, (up, blocks) in enumerate(zip(self.up, self.leave)):  # noqa: B905 (TorchScript knows no strict)
             scale = len(self.up) - 1 - index
             h = up(h)
@@ -87,6 +93,7 @@ class Denoiser(UNet):
 
     The noisy latent, the latent of the low-resolution input and, where there is one, the prior are joined at the
     input; modulation maps enter every residual block of their scale. An absent prior or modulation costs nothing.
+    Features of the coarsest scale are bounded, so that what is no head can't make them grow without limit.
 
     Args:
         latent_channels: channels of the latent.
@@ -106,7 +113,8 @@ class Denoiser(UNet):
         condition_size: int = 6,
         embedding_size: int = 64,
     ) -> None:
-        super().__init__(2 * latent_channels + prior_channels, latent_channels, widths, blocks, embedding_size)
+        channels = 2 * latent_channels + prior_channels
+        super().__init__(channels, latent_channels, widths, blocks, embedding_size, largest=LARGEST)
         self.widths = tuple(widths)
         self.embedding = Embedding(condition_size, embedding_size)
 

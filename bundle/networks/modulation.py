@@ -9,12 +9,15 @@ from torch.nn import functional as F
 from .blocks import ShiftedConv3d
 from .context import ContextEncoder
 
+LONGEST = 16.0  # of the head's vector; of 128 heads in training one's was longer (17)
+
 
 class IntensityModulator(nn.Module):
     """Local features of the input, shifted by what the whole head tells, to maps for every scale of the denoiser.
 
     The head's vector is the same for all of its tiles, so tiles agree about contrast; the condition says which one
-    is wanted. The maps begin as zero, which modulates nothing.
+    is wanted. What is no head can have a vector longer than any head's, whose maps would make the denoiser's features
+    grow without limit; it is shortened. The maps begin as zero, which modulates nothing.
 
     Args:
         latent_channels: channels of the input's latent.
@@ -33,7 +36,7 @@ class IntensityModulator(nn.Module):
         context_size: int = 32,
     ) -> None:
         super().__init__()
-        self.encoder = ContextEncoder(context_size)
+        self.encoder, self.longest = ContextEncoder(context_size), LONGEST
         sizes = [features, *[2 * features] * (len(widths) - 1)]
         self.local = nn.ModuleList(
             ShiftedConv3d(a, b, 3, stride=1 if scale == 0 else 2, padding=1)
@@ -57,6 +60,8 @@ class IntensityModulator(nn.Module):
             One (B, 2 * width, ...) map of scale and shift per scale, finest first.
         """
         maps: list[Tensor] = []
+        length = context.square().sum(1, keepdim=True).clamp_min(self.longest**2).sqrt()
+        context = context * self.longest / length  # one of 16 at most stays the same to the last bit
         h, vector = latent, torch.cat([F.silu(context), condition.to(context.dtype)], dim=1)
         for local, shift, last in zip(self.local, self.shift, self.maps):  # noqa: B905 (TorchScript knows no strict)
             h = F.silu(local(h, shift(vector)), inplace=not torch.is_grad_enabled())
