@@ -56,3 +56,16 @@ def test_work_in_place_without_gradients_gives_the_same_numbers():
         with torch.no_grad():
             assert torch.allclose(block(x, embedding, maps), expected, atol=1e-5)
     assert torch.equal(x, given)
+
+
+def test_coarse_features_without_limit_have_the_effect_of_large_ones():
+    torch.manual_seed(0)
+    network, given = Denoiser(widths=(8, 16, 32)), _inputs()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    results = []
+    for bias in (0.0, 30.0, 1e3, 1e6):
+        torch.nn.init.constant_(network.enter[-1][-1].second.bias, bias)
+        results.append(network(*given))
+    assert not torch.allclose(results[0], results[1], rtol=0.1) and not torch.allclose(results[1], results[2])
+    assert torch.equal(results[2], results[3])

@@ -102,6 +102,23 @@ def test_the_tissue_map_lies_on_the_result_and_the_sidecar_names_its_numbers(fol
     assert list(sidecar["Tissue"].values()) == list(TISSUES) and sidecar["Options"]["save_tissue"] is True
 
 
+@pytest.mark.parametrize("contrast", ["7T", "input"])
+def test_what_is_no_head_comes_out_no_wilder_than_it_went_in(tmp_path, contrast):
+    axes = np.meshgrid(*[np.linspace(-1.2, 1.2, 52)] * 3, indexing="ij")
+    radius, noise = np.sqrt(sum(a**2 for a in axes)), np.random.default_rng(0).random((52, 52, 52))
+    volumes = {
+        "ball": 500.0 * (radius < 1),
+        "balls": 300.0 * (radius < 1) + 400.0 * (radius < 0.6),
+        "cube": 500.0 * (np.abs(axes).max(0) < 0.9),
+        "head": head((52, 56, 48)),
+    }
+    for name, volume in volumes.items():
+        volume = (volume + noise if name != "head" else volume).astype(np.float32)
+        enhance(str(save(tmp_path / f"{name}_T1w.nii.gz", volume)), str(tmp_path / "out"), contrast=contrast)
+        result = nib.load(tmp_path / "out" / f"{name}_T1w_desc-superres.nii.gz").get_fdata()
+        assert -volume.max() < result.min() and result.max() < 2 * volume.max(), name
+
+
 def test_little_memory_means_tiles_and_nearly_the_same_result(tmp_path):
     source = save(tmp_path / "a_T1w.nii.gz", head((60, 60, 60)))
     whole, tiled = tmp_path / "whole", tmp_path / "tiled"
