@@ -4,6 +4,8 @@ Also the classical reconstructions without any network: interpolation and iterat
 (Irani and Peleg, CVGIP 1991).
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,7 +15,7 @@ from .simulation.acquisition import Acquisition, AcquisitionOperator
 
 _MAD_TO_SIGMA = 1 / 0.6745
 _WIDTHS, _MIDDLE = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2), 64  # that are tried, over so many input voxels
-_EXPECTED, _DRAWN, _NARROWEST, _NOISY, _COARSE = 0.82, 5.0, 0.6, 0.022, 3.5
+_NARROWEST, _NOISY, _COARSE = 0.6, 0.022, 3.5  # of widths, noise and factors
 
 
 def noise_level(volume: Tensor, mask: Tensor) -> float:
@@ -72,7 +74,7 @@ def default_operator(
     return Acquisition(width=(width,) * 3).operator(high_shape, low_shape)
 
 
-def assumed_width(high: Tensor, low: Tensor) -> float:
+def assumed_width(high: Tensor, low: Tensor, rule: Sequence[float]) -> float:
     """Width of the point-spread function to be assumed between a result and its input, in input voxels.
 
     A network that has learnt on inputs of many widths makes, of a sharper input, a result that explains it best by a
@@ -81,13 +83,16 @@ def assumed_width(high: Tensor, low: Tensor) -> float:
     :data:`_COARSE` one voxel is assumed. What was measured on training volumes stands in docs/results.md.
 
     Args:
-        high: (1, 1, D, H, W), result of the bundle's network, normalised.
+        high: (1, 1, D, H, W), result of a network, normalised.
         low: (1, 1, d, h, w), input, normalised.
+        rule: the network's ``width_rule``: what is found where one voxel is right, and how far differences from that
+            are drawn out; 0 assumes one voxel of every scan.
     """
-    if max(n / m for n, m in zip(high.shape[2:], low.shape[2:], strict=True)) > _COARSE:
+    expected, drawn = (float(v) for v in rule)
+    if drawn == 0 or max(n / m for n, m in zip(high.shape[2:], low.shape[2:], strict=True)) > _COARSE:
         return 1.0
     found, noise = fit_width(high, low)
-    width = 1.0 if noise > _NOISY else 1 + _DRAWN * (found - _EXPECTED)
+    width = 1.0 if noise > _NOISY else 1 + drawn * (found - expected)
     return round(min(max(width, _NARROWEST), 1.0), 2)
 
 

@@ -65,7 +65,7 @@ def network_method(
         result = case.axes.leave(run(case.interpolated.to(device), network, case.condition.to(device)))
         if project and case.contrast == "input":
             image, low = result[:, :1], case.low.to(device)
-            result[:, :1] = project_back(image, low, _operator(case, assumed_width(image, low)))
+            result[:, :1] = project_back(image, low, _operator(case, assumed_width(image, low, network.width_rule)))
         return (result if spread else result[:, :1]).cpu()
 
     return restore

@@ -13,6 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from .engines.diffusion import fit_residual_std, unmeasured
 from .engines.distillation import DistillationStep
 from .networks.experts import EXPERTS
+from .studies.budget import CpuBudget
 
 
 class Resume:
@@ -107,14 +108,16 @@ class FitResidualStd:
 class StageSchedule:
     """Lead a distillation through its stages, by the share of the epochs that is done; the log says where it stands.
 
-    The stage follows from the epoch alone, so a run that is resumed goes on in the same one.
+    The stage follows from the epoch alone, or from a budget that a checkpoint holds, so a run that is resumed goes on
+    in the same one.
 
     Args:
         step: whose stages these are.
+        budget: of processor time, whose share that is spent counts in place of that of the epochs.
     """
 
-    def __init__(self, step: DistillationStep) -> None:
-        self.step, self.index = step, -1
+    def __init__(self, step: DistillationStep, budget: CpuBudget | None = None) -> None:
+        self.step, self.budget, self.index = step, budget, -1
 
     def attach(self, engine: Engine) -> None:
         """Register before every epoch."""
@@ -122,14 +125,17 @@ class StageSchedule:
 
     def __call__(self, engine: Engine) -> None:
         stages, done = self.step.stages, (engine.state.epoch - 1) / engine.state.max_epochs
-        index = next(i for i, stage in enumerate(stages) if done < stage.until)
+        if self.budget is not None:
+            done = self.budget.spent / self.budget.seconds
+        index = next((i for i, stage in enumerate(stages) if done < stage.until), len(stages) - 1)
         if index != self.index:
             self.index = index
             self.step.enter(index)
             stage = stages[index]
+            how = f"strength {stage.strength:g}, {stage.steps} of the teacher's {self.step.teacher_steps} steps"
             engine.logger.info(
                 f"stage {index + 1} of {len(stages)}, {stage.name!r}, from epoch {engine.state.epoch}: "
-                f"strength {stage.strength:g}, {stage.steps} of the teacher's {self.step.teacher_steps} steps"
+                + (how if stage.teacher else "the truth alone")
             )
 
 

@@ -20,6 +20,7 @@ from .tiles import TILE_STEP, ramp, tile_slices
 _SMOOTHING = 3.0  # voxels, full width at half maximum: a few samples tell a variance badly, their neighbours help
 _LEAST_SPREAD = 0.003  # of normalised intensity: no voxel is certain
 TILE, RAN_OUT = "tile", "memory_ran_out"  # meta data of a result: side of its tiles, 0 for none; whether it fell back
+WIDTH_RULE = "width_rule"  # likewise: the network's, for the projection
 
 
 class SuperResolutionInferer(Inferer):
@@ -86,7 +87,8 @@ class SuperResolutionInferer(Inferer):
             uncertainty, the smoothed deviation of the samples or what the head says, scaled as
             :mod:`bundle.calibration` found.
 
-        The meta data of a MetaTensor say which tiles it became, and whether those came of memory that ran out.
+        The meta data of a MetaTensor say which tiles it became, and whether those came of memory that ran out; and
+        the network's ``width_rule``.
 
         Raises:
             InputError: ``uncertainty`` of a single sample is asked of a network without the head, or the smallest tiles
@@ -101,7 +103,10 @@ class SuperResolutionInferer(Inferer):
         if not isinstance(inputs, MetaTensor):
             return pred
         told = {TILE: tile or 0, RAN_OUT: int(tile != first)}
-        return MetaTensor(pred, meta={**inputs.meta, **{k: torch.full((len(pred),), v) for k, v in told.items()}})
+        meta = {**inputs.meta, **{k: torch.full((len(pred),), v) for k, v in told.items()}}
+        if hasattr(network, WIDTH_RULE):
+            meta[WIDTH_RULE] = network.width_rule.cpu().expand(len(pred), 2)
+        return MetaTensor(pred, meta=meta)
 
     def prepare(
         self,

@@ -17,7 +17,7 @@ from .consistency import assumed_width, default_operator, project_back
 from .errors import InputError
 from .forecast import needed
 from .geometry import Grid, default_spacing, resample, target_grid
-from .inferer import RAN_OUT, TILE
+from .inferer import RAN_OUT, TILE, WIDTH_RULE
 from .intensity import Intensity, fit_intensity
 from .io import name_parts, read_volume
 from .modality import modality_by_histogram, modality_by_name
@@ -141,7 +141,8 @@ class ProjectBackd(MapTransform):
     Writes ``width``, of its point-spread function in input voxels.
 
     Args:
-        keys: (C, D, H, W), the image in channel 0.
+        keys: (C, D, H, W), the image in channel 0; its meta data hold the network's ``width_rule``, else one voxel is
+            assumed.
         iterations: see :func:`bundle.consistency.project_back`.
     """
 
@@ -156,7 +157,7 @@ class ProjectBackd(MapTransform):
                 continue
             high = item[key].as_tensor()[None, :1]
             low = item["source"].as_tensor()[None].to(high)
-            item["width"] = assumed_width(high, low)
+            item["width"] = assumed_width(high, low, item[key].meta.get(WIDTH_RULE, (0.0, 0.0)))
             operator = default_operator(tuple(high.shape[2:]), tuple(low.shape[2:]), item["width"])
             item[key][:1] = project_back(high, low, operator, self.iterations)[0]
         return item

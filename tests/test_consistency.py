@@ -10,6 +10,7 @@ from bundle.simulation.acquisition import Acquisition, rician
 TRUTH = torch.from_numpy(head((48, 48, 48)))[None, None] / 600
 OPERATOR = default_operator((48, 48, 48), (24, 24, 24))
 MASK = torch.ones(48, 48, 48, dtype=torch.bool)
+RULE = (0.82, 5.0)
 
 
 def _psnr(volume):
@@ -58,10 +59,12 @@ def test_the_width_that_made_an_input_is_found(shape, width):
 
 def test_a_narrower_function_is_assumed_for_what_is_explained_by_one_and_none_in_noise_or_air():
     wide, narrow = (Acquisition(width=(w,) * 3)(TRUTH, (24, 24, 24)) for w in (1.0, 0.7))
-    assert assumed_width(TRUTH, wide) == 1.0 and assumed_width(TRUTH, narrow) == 0.6
+    assert assumed_width(TRUTH, wide, RULE) == 1.0 and assumed_width(TRUTH, narrow, RULE) == 0.6
     noisy = rician(narrow, 0.05, torch.Generator().manual_seed(0))
-    assert assumed_width(TRUTH, noisy) == assumed_width(0 * TRUTH, 0 * narrow) == 1.0
-    assert assumed_width(TRUTH, Acquisition(width=(0.7,) * 3)(TRUTH, (24, 24, 12))) == 1.0  # slices four times as thick
+    assert assumed_width(TRUTH, noisy, RULE) == assumed_width(0 * TRUTH, 0 * narrow, RULE) == 1.0
+    assert assumed_width(TRUTH, narrow, (0.82, 0.0)) == 1.0  # a network of which the rule was not measured
+    thick = Acquisition(width=(0.7,) * 3)(TRUTH, (24, 24, 12))
+    assert assumed_width(TRUTH, thick, RULE) == 1.0  # slices four times as thick
 
 
 def test_projection_under_the_width_that_made_the_input_is_better_than_under_another():

@@ -60,7 +60,7 @@ def test_work_in_place_without_gradients_gives_the_same_numbers():
 
 def test_coarse_features_without_limit_have_the_effect_of_large_ones():
     torch.manual_seed(0)
-    network, given = Denoiser(widths=(8, 16, 32)), _inputs()
+    network, given = Denoiser(widths=(8, 16, 32)).eval(), _inputs()
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     results = []

@@ -6,6 +6,7 @@ import torch
 from data import small_network
 
 from bundle.diffusion import add_noise, step
+from bundle.engines.diffusion import DiffusionStep
 from bundle.engines.distillation import DistillationStep, FeatureProjections, parse_stages, tapped
 from bundle.losses import IntensityLoss
 from bundle.networks.context import surround
@@ -69,6 +70,25 @@ def test_images_at_temperature_0_count_for_the_teacher_and_for_the_truth():
     latents = [teacher.encode_residual(batch["image"], x, batch["condition"]) for x in (mean, batch["label"])]
     expected = 0.5 * (latents[0] - latents[1]).square().mean() + 30 * (mean - batch["label"]).square().mean()
     assert update(engine, batch)["loss"] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_in_a_stage_without_the_teacher_the_student_learns_from_the_truth_as_without_one():
+    batch, networks = _batch(), []
+    stages = [{"name": "taught", "until": 0.5}, {"name": "alone", "until": 1.0, "teacher": False}]
+    for alone in (True, False):
+        torch.manual_seed(0)
+        teacher, student = small_network(), SuperResolver("small")
+        engine, update = _distillation(teacher, student)
+        update = DistillationStep(teacher, update.projections, stages, 4, amp=False, reuse=3)
+        update.enter(1)
+        teacher.forward = teacher.predict = None  # nobody asks it
+        engine.loss_function = torch.nn.MSELoss()
+        torch.manual_seed(1)
+        (update if alone else DiffusionStep(amp=False))(engine, batch)
+        networks.append(student)
+    pairs = list(zip(*(n.state_dict().values() for n in networks), strict=True))
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert float(networks[0].denoiser.exit.weight.abs().max()) > 0  # it began as zero
 
 
 def test_one_step_from_the_target_lands_where_the_teachers_steps_do():

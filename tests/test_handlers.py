@@ -86,7 +86,7 @@ def test_the_scale_is_taken_from_a_teacher():
 
 def test_the_stage_follows_from_the_epoch(caplog):
     ends = (0.25, 0.5, 1.0)
-    stages = [SimpleNamespace(name=str(until), until=until, strength=1.0, steps=1) for until in ends]
+    stages = [SimpleNamespace(name=str(until), until=until, strength=1.0, steps=1, teacher=True) for until in ends]
     entered = []
     step = SimpleNamespace(stages=stages, teacher_steps=8, enter=entered.append)
     trainer = Engine(lambda e, b: None)
@@ -101,6 +101,17 @@ def test_the_stage_follows_from_the_epoch(caplog):
     resumed.add_event_handler(Events.STARTED, lambda e: setattr(e.state, "epoch", 3))
     resumed.run(range(2), max_epochs=8)
     assert entered == [0, 1, 2, 1, 2]
+
+
+def test_the_stage_follows_from_a_budget(caplog):
+    stages = [SimpleNamespace(name=str(u), until=u, strength=1.0, steps=1, teacher=u < 1) for u in (0.5, 1.0)]
+    entered, budget = [], SimpleNamespace(spent=0.0, seconds=10.0)
+    step = SimpleNamespace(stages=stages, teacher_steps=8, enter=entered.append)
+    trainer = Engine(lambda e, b: setattr(budget, "spent", budget.spent + 2.0))
+    StageSchedule(step, budget).attach(trainer)
+    with caplog.at_level("INFO"):
+        trainer.run(range(1), max_epochs=7)  # two epochs more than the budget has
+    assert entered == [0, 1] and "stage 2 of 2, '1.0', from epoch 4: the truth alone" in caplog.text
 
 
 def _watched(shares, **options):

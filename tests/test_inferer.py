@@ -3,7 +3,7 @@ import torch
 from data import small_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monai.data import MetaTensor
+from monai.data import MetaTensor, decollate_batch
 
 from bundle.cropping import framed
 from bundle.errors import InputError
@@ -129,6 +129,13 @@ def test_the_affine_is_carried_over():
     affine = torch.diag(torch.tensor([0.5, 0.5, 0.5, 1.0], dtype=torch.float64))
     batch = MetaTensor(IMAGE, affine=affine)
     assert torch.equal(_run(batch).affine, affine)
+
+
+def test_the_rule_for_the_width_goes_along_with_every_result():
+    network = small_network()
+    network.width_rule.copy_(torch.tensor([0.8, 4.0]))
+    found = SuperResolutionInferer(amp=False)(MetaTensor(IMAGE.repeat(2, 1, 1, 1, 1)), network)
+    assert [item.meta["width_rule"].tolist() for item in decollate_batch(found)] == [pytest.approx([0.8, 4.0])] * 2
 
 
 def test_the_condition_may_come_with_the_meta_data():

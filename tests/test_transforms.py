@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from monai.transforms import Compose, Orientationd
 
 from bundle.errors import InputError
+from bundle.inferer import WIDTH_RULE
+from bundle.intensity import Intensity
 from bundle.saving import SaveResultd, factor_warnings
+from bundle.simulation.acquisition import Acquisition
 from bundle.transforms import (
     LoadVolumed,
     ProjectBackd,
@@ -115,6 +118,19 @@ def test_another_contrast_is_not_projected_back(tmp_path):
     item["condition"] = item["condition"].clone()
     item["condition"][0] = 1
     assert torch.equal(ProjectBackd("pred")({**item, "pred": item["pred"].clone()})["pred"], item["pred"])
+
+
+def test_the_width_is_looked_for_where_the_network_has_a_rule_for_it(tmp_path):
+    truth = torch.from_numpy(head((48, 48, 48)))
+    low = Acquisition(width=(0.6,) * 3)(truth[None, None], (24, 24, 24))[0, 0]
+    path = save(tmp_path / "scan.nii.gz", low.numpy())
+    item = ToTargetGridd("image")(LoadVolumed("image")({"image": str(path)}))
+    offset, scale = item["intensity"].tolist()
+    for rule, width in (((0.82, 5.0), 0.6), ((0.0, 0.0), 1.0)):
+        pred = item["image"].clone()
+        pred[:] = Intensity(offset, scale).normalise(truth[None])
+        pred.meta[WIDTH_RULE] = torch.tensor(rule)
+        assert ProjectBackd("pred")({**item, "pred": pred})["width"] == width
 
 
 def test_7t_contrast_is_for_t1w_and_t2w_and_says_where_it_comes_from(tmp_path):

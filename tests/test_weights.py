@@ -145,3 +145,12 @@ def test_an_extractor_in_a_file_of_its_own_is_read_with_its_network(tmp_path):
     torch.save(parts[True], tmp_path / "model.anatomy.pt")
     found = load(SuperResolver("small", prior=True), tmp_path / "model.pt").state_dict()
     assert all(torch.equal(found[name], value) for name, value in network.state_dict().items())
+
+
+def test_weights_without_a_rule_for_the_width_have_none_and_the_shipped_ones_have_one(tmp_path):
+    state = small_network().state_dict()
+    del state["width_rule"]
+    torch.save(state, tmp_path / "old.pt")
+    assert load_super_resolver(tmp_path / "old.pt").width_rule.tolist() == [0, 0]
+    assert load_super_resolver(ROOT / "models" / "model.pt").width_rule.tolist() == pytest.approx([0.82, 5.0])
+    assert not load_super_resolver(ROOT / "models" / "model_teacher.pt").width_rule.any()

@@ -17,6 +17,7 @@ from ..diffusion import add_noise, clean_of_step, step
 from ..distributed import average_gradients
 from ..networks.denoiser import Denoiser
 from ..networks.super_resolver import SuperResolver
+from .diffusion import DiffusionStep
 
 _KEYS, _MORE = ("image", "label", "condition", "context", "cells"), ("fields", "own_context")
 
@@ -29,12 +30,14 @@ class Stage(NamedTuple):
         until: share of the run's epochs at which it ends; the last stage's is 1.
         strength: where the student's target lies between the input (0) and the teacher's result (1).
         steps: denoising steps of the student, a divisor of the teacher's; each does the work of several of these.
+        teacher: whether the teacher is asked; where it isn't, the student learns from the truth alone.
     """
 
     name: str
     until: float
     strength: float = 1.0
     steps: int = 1
+    teacher: bool = True
 
 
 def parse_stages(stages: Sequence[Mapping], teacher_steps: int) -> list[Stage]:
@@ -110,7 +113,8 @@ class DistillationStep:
     of the teacher gives its mean. The others start from the noisy truth at a time of the student's grid; the target is
     the clean latent from which one step of the student lands where several of the teacher do (Salimans and Ho, ICLR
     2022; the teacher stays the same through all stages, so errors do not pile up). In a stage of strength ``s`` every
-    clean latent is ``s`` times the full one, that is, the image lies between the input and the result.
+    clean latent is ``s`` times the full one, that is, the image lies between the input and the result. A stage without
+    the teacher is a :class:`bundle.engines.diffusion.DiffusionStep`, which costs no pass of the teacher.
 
     Args:
         teacher: its weights stay as they are.
@@ -153,6 +157,7 @@ class DistillationStep:
         self.alpha, self.beta, self.truth = alpha, beta, truth
         self.image_loss, self.share = image_loss, share
         self.reuse, self.amp, self.clip = reuse, amp, clip
+        self.alone = DiffusionStep(share, image_loss, amp, clip)
         self.past: deque[Lesson] = deque(maxlen=16)
         self.enter(0)
 
@@ -162,6 +167,8 @@ class DistillationStep:
         self.past.clear()
 
     def __call__(self, engine: SupervisedTrainer, batch: dict[str, Tensor]) -> dict:
+        if not self.stage.teacher:
+            return self.alone(engine, batch)
         given = {k: torch.as_tensor(batch[k]).to(engine.state.device) for k in (*_KEYS, *_MORE) if k in batch}
         lesson = self.ask(*(given[k] for k in _KEYS), *(given.get(k) for k in _MORE))
         losses = [self._learn(engine, lesson)]

@@ -9,6 +9,7 @@ from .blocks import Embedding, ResidualBlock
 
 LARGEST = 40.0  # of the denoiser's coarsest features; heads' reach 21, those of the mixture 37
 
+
 class UNet(nn.Module):
     """Strided convolutions go down, transposed 2x2x2 convolutions come up, skips are added.
 
@@ -19,7 +20,7 @@ class UNet(nn.Module):
         blocks: residual blocks per scale, on the way down and on the way up (once at the coarsest scale).
         embedding_size: length of the vector that enters every block.
         norm: batch normalisation in every block.
-        largest: magnitude at which features of the coarsest scale are cut off, 0 for never.
+        largest: magnitude at which, in evaluation, features of the coarsest scale are cut off, 0 for never.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class UNet(nn.Module):
             for index, down in enumerate(self.down):  # TorchScript indexes module lists by constants only
                 if index == scale:
                     h = down(h)
-        if self.largest > 0:
+        if self.largest > 0 and not self.training:
             h = h.clamp(-self.largest, self.largest)
         for index, (up, blocks) in enumerate(zip(self.up, self.leave)):  # noqa: B905 (TorchScript knows no strict)
             scale = len(self.up) - 1 - index

@@ -1,6 +1,7 @@
 """The whole network: latent, anatomy prior, intensity modulation, denoiser."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +51,9 @@ class SuperResolver(nn.Module):
 
     The residual's latent is divided, subband by subband, by its standard deviation over the training set
     (``residual_std``), so that every subband counts the same. ``spread_scale`` turns the spread of samples into an
-    uncertainty that covers the errors, per contrast and modality.
+    uncertainty that covers the errors, per contrast and modality. ``width_rule`` says how the width of a scan's
+    point-spread function follows from the network's result, see :func:`bundle.consistency.assumed_width`; a network of
+    which that was not measured has zeros, and one voxel is assumed.
 
     Args:
         size: row of :data:`SIZES`.
@@ -105,7 +108,12 @@ class SuperResolver(nn.Module):
         shape = (len(CONTRASTS), len(MODALITIES), channels)
         self.register_buffer("residual_std", torch.ones(shape))
         self.register_buffer("spread_scale", torch.ones(shape[:2]))
+        self.register_buffer("width_rule", torch.zeros(2))
         self.register_buffer("default_condition", encode_condition("input", "other", factors), persistent=False)
+
+    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *others: Any) -> None:
+        state.setdefault(f"{prefix}width_rule", torch.zeros(2))  # weights of before 0.11.0 have none
+        super()._load_from_state_dict(state, prefix, *others)
 
     @torch.jit.export
     def std(self, condition: Tensor) -> Tensor:
