@@ -157,7 +157,8 @@ class ProjectBackd(MapTransform):
                 continue
             high = item[key].as_tensor()[None, :1]
             low = item["source"].as_tensor()[None].to(high)
-            item["width"] = assumed_width(high, low, item[key].meta.get(WIDTH_RULE, (0.0, 0.0)))
+            rule = torch.as_tensor(item[key].meta.get(WIDTH_RULE, (0.0, 0.0)))
+            item["width"] = assumed_width(high, low, rule.reshape(-1, 2)[0])  # MONAI Label leaves a batch's axis
             operator = default_operator(tuple(high.shape[2:]), tuple(low.shape[2:]), item["width"])
             item[key][:1] = project_back(high, low, operator, self.iterations)[0]
         return item
