@@ -94,7 +94,7 @@ class Denoiser(UNet):
 
     The noisy latent, the latent of the low-resolution input and, where there is one, the prior are joined at the
     input; modulation maps enter every residual block of their scale. An absent prior or modulation costs nothing.
-    Features of the coarsest scale are bounded, so that what is no head can't make them grow without limit.
+    In evaluation features of the coarsest scale are bounded, so that what is no head can't make them explode.
 
     Args:
         latent_channels: channels of the latent.
