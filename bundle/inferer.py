@@ -104,8 +104,7 @@ class SuperResolutionInferer(Inferer):
             return pred
         told = {TILE: tile or 0, RAN_OUT: int(tile != first)}
         meta = {**inputs.meta, **{k: torch.full((len(pred),), v) for k, v in told.items()}}
-        if hasattr(network, WIDTH_RULE):
-            meta[WIDTH_RULE] = network.width_rule.cpu().expand(len(pred), 2)
+        meta[WIDTH_RULE] = network.width_rule.cpu().expand(len(pred), 2)
         return MetaTensor(pred, meta=meta)
 
     def prepare(
