@@ -11,6 +11,7 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from .cases import make_case
+from .consistency import agree
 from .evaluation import network_method, write_csv
 from .geometry import CanonicalAxes, Grid, is_thick
 from .inferer import SuperResolutionInferer
@@ -70,20 +71,12 @@ class SharpLooks:
     """
 
     def __init__(self, paths: Sequence[str]) -> None:
-        cubes = [self._cube(path) for path in paths]
+        cubes = [cube_of(path) for path in paths]
         self.spectra = {}
         for axis in (None, 0, 1, 2):
             found = np.ma.masked_invalid([spectrum(*cube, axis) for cube in cubes])
             self.spectra[axis] = found.mean(axis=0).filled(np.nan)  # of those that are fine enough for a frequency
         self.values = torch.cat([cube.flatten()[::7] for cube, _ in cubes])[None]
-
-    def _cube(self, path: str) -> tuple[Tensor, tuple[float, ...]]:
-        volume = read_volume(path)
-        axes = CanonicalAxes.of(volume.affine.numpy())
-        spacing = Grid(tuple(volume.shape[1:]), volume.affine.numpy()).spacing
-        spacing = tuple(spacing[axis] for axis in axes.order)
-        plain = fit_intensity(volume.as_tensor(), path).normalise(volume.as_tensor().float())
-        return central_cube(axes.enter(plain[0]), spacing), spacing
 
     def distance(self, volume: Tensor, spacing: Sequence[float], axis: int | None = None) -> dict[str, float]:
         """How far a volume is from sharp ones, by each of :data:`MEASURES`.
@@ -96,14 +89,47 @@ class SharpLooks:
             spacing: mm.
             axis: through the slices of the scan; None where all axes are alike.
         """
-        cube = central_cube(volume, spacing)
+        return self.distance_of(central_cube(volume, spacing), spacing, axis)
+
+    def distance_of(self, cube: Tensor, spacing: Sequence[float], axis: int | None) -> dict[str, float]:
+        """The same of a cube, see :func:`central_cube`."""
         spectra = [np.nanmean(np.abs(spectrum(cube, spacing, a) - self.spectra[a])) for a in (None, axis)]
         histogram = histogram_distance(cube.flatten()[::7][None], self.values, CENTRES)
         return dict(zip(MEASURES, (*map(float, spectra), float(histogram)), strict=True))
 
 
+def cube_of(path: str) -> tuple[Tensor, tuple[float, ...]]:
+    """The central cube of a file, and its voxel size in mm."""
+    volume = read_volume(path)
+    axes = CanonicalAxes.of(volume.affine.numpy())
+    spacing = Grid(tuple(volume.shape[1:]), volume.affine.numpy()).spacing
+    spacing = tuple(spacing[axis] for axis in axes.order)
+    plain = fit_intensity(volume.as_tensor(), path).normalise(volume.as_tensor().float())
+    return central_cube(axes.enter(plain[0]), spacing), spacing
+
+
+def distance_between(items: Sequence[Mapping]) -> list[dict]:
+    """How far every sharp volume is from the others of its modality: what a distance of a result is worth.
+
+    Rows for the table of :func:`compare_adaptation`; ``through_plane`` is the mean over the three axes.
+    """
+    rows = []
+    for item in items:
+        others = [o["image"] for o in items if o is not item and o["modality"] == item["modality"]]
+        if others:
+            cube, spacing = cube_of(item["image"])
+            looks = SharpLooks(others)
+            found = [looks.distance_of(cube, spacing, axis) for axis in range(3)]
+            means = {measure: round(float(np.mean([f[measure] for f in found])), 4) for measure in MEASURES}
+            name = Path(item["image"]).name
+            rows.append({"scan": name, "modality": item["modality"], "method": "sharp, from others", **means})
+    return rows
+
+
 class Scan:
     """A scan whose truth nobody knows, on its target grid, and how far from sharp what networks make of it is.
+
+    Results are projected onto the scan, as the bundle's are.
 
     Args:
         item: of a datalist.
@@ -113,7 +139,8 @@ class Scan:
     def __init__(self, item: Mapping, looks: SharpLooks) -> None:
         ready = PrepareScand("image")(item)
         self.name, self.modality, self.looks = Path(item["image"]).name, item["modality"], looks
-        self.image, self.condition = ready["image"].float()[None], ready["condition"][None]
+        self.image, self.low = (ready[key].float()[None] for key in ("image", "low"))
+        self.condition = ready["condition"][None]
         self.spacing, factors = ready["spacing"], self.condition[0, 3:]
         self.axis = int(factors.argmax()) if is_thick((2**factors).tolist()) else None
 
@@ -122,7 +149,8 @@ class Scan:
         image = self.image
         if network is not None:
             device = next(network.parameters()).device
-            image = SuperResolutionInferer()(image.to(device), network, self.condition.to(device)).cpu()
+            image = SuperResolutionInferer()(image.to(device), network, self.condition.to(device))[:, :1]
+            image = agree(image, self.low.to(device), network.width_rule)[0].cpu()
         return self.looks.distance(image[0, 0], self.spacing, self.axis)
 
 
@@ -216,11 +244,11 @@ class AdaptationGuard:
 def compare_adaptation(
     items: Sequence[Mapping], sharp: Sequence[Mapping], networks: Mapping[str, SuperResolver], folder: Path
 ) -> list[dict]:
-    """Distances from sharp volumes of scans as interpolated and as networks restore them.
+    """Distances from sharp volumes of scans as interpolated and as networks restore them, and of these from each other.
 
     Writes ``adaptation.csv`` and ``adaptation.json``; returns the rows.
     """
-    looks, rows = looks_of(sharp), []
+    looks, rows = looks_of(sharp), distance_between(sharp)
     for item in items:
         scan = Scan(item, looks[item["modality"]])
         for name, network in {"cubic": None, **networks}.items():

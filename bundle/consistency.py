@@ -96,6 +96,16 @@ def assumed_width(high: Tensor, low: Tensor, rule: Sequence[float]) -> float:
     return round(min(max(width, _NARROWEST), 1.0), 2)
 
 
+def agree(high: Tensor, low: Tensor, rule: Sequence[float], iterations: int = 2) -> tuple[Tensor, float]:
+    """A network's result, projected onto its input under the acquisition that the two let believe, and its width.
+
+    See :func:`project_back` and :func:`assumed_width`.
+    """
+    width = assumed_width(high, low, rule)
+    operator = default_operator(tuple(high.shape[2:]), tuple(low.shape[2:]), width)
+    return project_back(high, low, operator, iterations), width
+
+
 def fit_width(high: Tensor, low: Tensor) -> tuple[float, float]:
     """Width of the Gaussian that makes ``high`` most like ``low``, by least squares over the middle of the head.
 

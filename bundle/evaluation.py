@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .cases import PROTOCOLS, Case, main_group, make_case, make_cases, make_simulated_case
-from .consistency import assumed_width, back_project, default_operator, project_back
+from .consistency import agree, back_project, default_operator
 from .geometry import resample
 from .inferer import SuperResolutionInferer
 from .intensity import match_linearly
@@ -64,15 +64,14 @@ def network_method(
     def restore(case: Case) -> Tensor:
         result = case.axes.leave(run(case.interpolated.to(device), network, case.condition.to(device)))
         if project and case.contrast == "input":
-            image, low = result[:, :1], case.low.to(device)
-            result[:, :1] = project_back(image, low, _operator(case, assumed_width(image, low, network.width_rule)))
+            result[:, :1], _ = agree(result[:, :1], case.low.to(device), network.width_rule)
         return (result if spread else result[:, :1]).cpu()
 
     return restore
 
 
-def _operator(case: Case, width: float = 1.0) -> AcquisitionOperator:
-    return default_operator(tuple(case.reference.shape), tuple(case.low.shape[2:]), width)
+def _operator(case: Case) -> AcquisitionOperator:
+    return default_operator(tuple(case.reference.shape), tuple(case.low.shape[2:]))
 
 
 def compare(

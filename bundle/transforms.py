@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from .compute import free_memory
-from .consistency import assumed_width, default_operator, project_back
+from .consistency import agree
 from .errors import InputError
 from .forecast import needed
 from .geometry import Grid, default_spacing, resample, target_grid
@@ -158,9 +158,9 @@ class ProjectBackd(MapTransform):
             high = item[key].as_tensor()[None, :1]
             low = item["source"].as_tensor()[None].to(high)
             rule = torch.as_tensor(item[key].meta.get(WIDTH_RULE, (0.0, 0.0)))
-            item["width"] = assumed_width(high, low, rule.reshape(-1, 2)[0])  # MONAI Label leaves a batch's axis
-            operator = default_operator(tuple(high.shape[2:]), tuple(low.shape[2:]), item["width"])
-            item[key][:1] = project_back(high, low, operator, self.iterations)[0]
+            rule = rule.reshape(-1, 2)[0]  # MONAI Label leaves a batch's axis
+            result, item["width"] = agree(high, low, rule, self.iterations)
+            item[key][:1] = result[0]
         return item
 
 

@@ -30,8 +30,9 @@ def sharp_volumes(items: Sequence[Mapping]) -> list[Mapping]:
 class PrepareScand(MapTransform):
     """Read a scan and bring it onto its target grid, as the main job does; keep it small.
 
-    Writes ``image`` (1, D, H, W) float16, interpolated and normalised, ``condition`` (6,) of contrast ``input``, and,
-    of the whole, ``head`` and ``step`` as :class:`bundle.augmentation.PrepareSourced` does, and ``spacing`` in mm.
+    Writes ``image`` (1, D, H, W) float16, interpolated and normalised, ``low`` (1, d, h, w) float16, not interpolated,
+    ``condition`` (6,) of contrast ``input``, and, of the whole, ``head`` and ``step`` as
+    :class:`bundle.augmentation.PrepareSourced` does, and ``spacing`` in mm.
     """
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict:
@@ -42,6 +43,7 @@ class PrepareScand(MapTransform):
             ready = ToTargetGridd(key, contrast="input", modality=item.get("modality", "auto"))(loaded)
             volume = ready[key].as_tensor()
             item |= {key: volume.half(), "condition": ready["condition"]}
+            item["low"] = ready["source"].as_tensor().half()
             item |= {"head": coarse_view(volume[None])[0], "step": view_step(volume)}
             item["spacing"] = tuple(float(s) for s in ready[key].pixdim)
         return item

@@ -6,8 +6,18 @@ import pytest
 import torch
 from data import head, save, small_network
 
-from bundle.adaptation import FREQUENCIES, AdaptationGuard, SharpLooks, compare_adaptation, spectrum
+from bundle.adaptation import (
+    FREQUENCIES,
+    AdaptationGuard,
+    Scan,
+    SharpLooks,
+    compare_adaptation,
+    distance_between,
+    spectrum,
+)
+from bundle.consistency import default_operator
 from bundle.geometry import blur
+from bundle.inferer import SuperResolutionInferer
 
 
 def _volume(seed=0, n=100):
@@ -78,3 +88,28 @@ def test_the_table_holds_the_scan_as_interpolated_and_every_network(tmp_path):
     rows = compare_adaptation([scan], [sharp], {"after": small_network()}, tmp_path / "out")
     assert [row["method"] for row in rows] == ["cubic", "after"] and rows[0]["spectrum"] != rows[1]["spectrum"]
     assert json.loads((tmp_path / "out" / "adaptation.json").read_text())["rows"] == rows
+
+
+def test_sharp_volumes_are_told_from_each_other_and_one_alone_from_none(tmp_path):
+    scan, sharp = _items(tmp_path)
+    assert distance_between([sharp]) == []
+    blurred, same = ({**sharp, "image": str(tmp_path / f"{name}_T1w.nii.gz")} for name in ("blurred", "same"))
+    save(tmp_path / "blurred_T1w.nii.gz", blur(_volume(), 4.0).numpy())
+    save(tmp_path / "same_T1w.nii.gz", _volume().numpy())
+    rows = {row["scan"]: row["spectrum"] for row in distance_between([sharp, same, blurred])}
+    assert rows["sharp_T1w.nii.gz"] == rows["same_T1w.nii.gz"] < rows["blurred_T1w.nii.gz"]
+
+
+def test_what_is_measured_of_a_network_agrees_with_its_scan(tmp_path, monkeypatch):
+    scan, sharp = _items(tmp_path)
+    case = Scan(scan, SharpLooks([sharp["image"]]))
+    seen = []
+    monkeypatch.setattr(case.looks, "distance", lambda image, *args: seen.append(image))
+    network = small_network()
+    with torch.no_grad():
+        network.denoiser.exit.bias += 0.3
+    case.distance(network)
+    made = SuperResolutionInferer()(case.image, network, case.condition)
+    operator = default_operator(tuple(case.image.shape[2:]), tuple(case.low.shape[2:]))
+    before, after = (float((operator(y) - case.low).square().mean()) for y in (made, seen[0][None, None]))
+    assert after < 0.2 * before
