@@ -149,7 +149,7 @@ class Scan:
         image = self.image
         if network is not None:
             device = next(network.parameters()).device
-            image = SuperResolutionInferer()(image.to(device), network, self.condition.to(device))[:, :1]
+            image = SuperResolutionInferer()(image.to(device), network, self.condition.to(device))
             image = agree(image, self.low.to(device), network.width_rule)[0].cpu()
         return self.looks.distance(image[0, 0], self.spacing, self.axis)
 
