@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from .unpaired import PrepareScand
 SIDE, TOP = 80.0, 60.0  # mm: of the cube that is looked at, and of its middle below the top of the head
 FREQUENCIES = np.linspace(0.1, 0.45, 15)  # cycles per mm
 CENTRES = torch.linspace(0, 2.5, 64)  # of the histogram, over the mean
+_AXES = (None, 0, 1, 2)  # of spectra: over all directions, and near each axis
 MEASURES = ("spectrum", "through_plane", "histogram")
 ALLOWED = 0.2  # dB of PSNR that adaptation may cost on a pair
 
@@ -63,67 +65,67 @@ def spectrum(cube: Tensor, spacing: Sequence[float], axis: int | None = None) ->
     return np.log10(radial_mean(power, cube.shape, spacing, FREQUENCIES, axis))
 
 
+class Look(NamedTuple):
+    """What is compared of a volume: its spectra, over all directions (None) and near each axis, and its intensities."""
+
+    spectra: dict[int | None, np.ndarray]
+    values: Tensor
+
+    @classmethod
+    def at(cls, volume: Tensor, spacing: Sequence[float]) -> "Look":
+        """Of the central cube of a volume (D, H, W), canonical axes, normalised; spacing in mm."""
+        cube = central_cube(volume, spacing)
+        return cls({axis: spectrum(cube, spacing, axis) for axis in _AXES}, cube.flatten()[::7])
+
+    @classmethod
+    def read(cls, path: str) -> "Look":
+        """Of a file."""
+        volume = read_volume(path)
+        axes = CanonicalAxes.of(volume.affine.numpy())
+        spacing = Grid(tuple(volume.shape[1:]), volume.affine.numpy()).spacing
+        plain = fit_intensity(volume.as_tensor(), path).normalise(volume.as_tensor().float())
+        return cls.at(axes.enter(plain[0]), tuple(spacing[axis] for axis in axes.order))
+
+
 class SharpLooks:
     """What sharp volumes of one modality look like, and how far from that a volume is.
 
     Args:
-        paths: files of sharp volumes.
+        looks: of sharp volumes, by their path.
     """
 
-    def __init__(self, paths: Sequence[str]) -> None:
-        cubes = [cube_of(path) for path in paths]
-        self.spectra = {}
-        for axis in (None, 0, 1, 2):
-            found = np.ma.masked_invalid([spectrum(*cube, axis) for cube in cubes])
+    def __init__(self, looks: Mapping[str, Look]) -> None:
+        self.looks, self.spectra = dict(looks), {}
+        for axis in _AXES:
+            found = np.ma.masked_invalid([look.spectra[axis] for look in looks.values()])
             self.spectra[axis] = found.mean(axis=0).filled(np.nan)  # of those that are fine enough for a frequency
-        self.values = torch.cat([cube.flatten()[::7] for cube, _ in cubes])[None]
+        self.values = torch.cat([look.values for look in looks.values()])[None]
 
-    def distance(self, volume: Tensor, spacing: Sequence[float], axis: int | None = None) -> dict[str, float]:
+    def distance(self, look: Look, axis: int | None = None) -> dict[str, float]:
         """How far a volume is from sharp ones, by each of :data:`MEASURES`.
 
         ``spectrum`` is the mean absolute difference of the logarithms, ``through_plane`` the same near one axis,
         ``histogram`` the earth mover's distance of the intensities over their mean.
 
         Args:
-            volume: (D, H, W), canonical axes, normalised.
-            spacing: mm.
+            look: of the volume.
             axis: through the slices of the scan; None where all axes are alike.
         """
-        return self.distance_of(central_cube(volume, spacing), spacing, axis)
-
-    def distance_of(self, cube: Tensor, spacing: Sequence[float], axis: int | None) -> dict[str, float]:
-        """The same of a cube, see :func:`central_cube`."""
-        spectra = [np.nanmean(np.abs(spectrum(cube, spacing, a) - self.spectra[a])) for a in (None, axis)]
-        histogram = histogram_distance(cube.flatten()[::7][None], self.values, CENTRES)
+        spectra = [np.nanmean(np.abs(look.spectra[a] - self.spectra[a])) for a in (None, axis)]
+        histogram = histogram_distance(look.values[None], self.values, CENTRES)
         return dict(zip(MEASURES, (*map(float, spectra), float(histogram)), strict=True))
 
+    def between(self) -> dict[str, dict[str, float]]:
+        """How far each of the volumes is from the others: what a distance of a result is worth. Nothing of one alone.
 
-def cube_of(path: str) -> tuple[Tensor, tuple[float, ...]]:
-    """The central cube of a file, and its voxel size in mm."""
-    volume = read_volume(path)
-    axes = CanonicalAxes.of(volume.affine.numpy())
-    spacing = Grid(tuple(volume.shape[1:]), volume.affine.numpy()).spacing
-    spacing = tuple(spacing[axis] for axis in axes.order)
-    plain = fit_intensity(volume.as_tensor(), path).normalise(volume.as_tensor().float())
-    return central_cube(axes.enter(plain[0]), spacing), spacing
-
-
-def distance_between(items: Sequence[Mapping]) -> list[dict]:
-    """How far every sharp volume is from the others of its modality: what a distance of a result is worth.
-
-    Rows for the table of :func:`compare_adaptation`; ``through_plane`` is the mean over the three axes.
-    """
-    rows = []
-    for item in items:
-        others = [o["image"] for o in items if o is not item and o["modality"] == item["modality"]]
-        if others:
-            cube, spacing = cube_of(item["image"])
-            looks = SharpLooks(others)
-            found = [looks.distance_of(cube, spacing, axis) for axis in range(3)]
-            means = {measure: round(float(np.mean([f[measure] for f in found])), 4) for measure in MEASURES}
-            name = Path(item["image"]).name
-            rows.append({"scan": name, "modality": item["modality"], "method": "sharp, from others", **means})
-    return rows
+        ``through_plane`` is the mean over the three axes.
+        """
+        found = {}
+        for path, look in self.looks.items() if len(self.looks) > 1 else ():
+            others = SharpLooks({p: other for p, other in self.looks.items() if p != path})
+            distances = [others.distance(look, axis) for axis in range(3)]
+            found[path] = {measure: float(np.mean([d[measure] for d in distances])) for measure in MEASURES}
+        return found
 
 
 class Scan:
@@ -138,7 +140,7 @@ class Scan:
 
     def __init__(self, item: Mapping, looks: SharpLooks) -> None:
         ready = PrepareScand("image")(item)
-        self.name, self.modality, self.looks = Path(item["image"]).name, item["modality"], looks
+        self.looks = looks
         self.image, self.low = (ready[key].float()[None] for key in ("image", "low"))
         self.condition = ready["condition"][None]
         self.spacing, factors = ready["spacing"], self.condition[0, 3:]
@@ -151,13 +153,14 @@ class Scan:
             device = next(network.parameters()).device
             image = SuperResolutionInferer()(image.to(device), network, self.condition.to(device))
             image = agree(image, self.low.to(device), network.width_rule)[0].cpu()
-        return self.looks.distance(image[0, 0], self.spacing, self.axis)
+        return self.looks.distance(Look.at(image[0, 0], self.spacing), self.axis)
 
 
 def looks_of(items: Sequence[Mapping]) -> dict[str, SharpLooks]:
     """Of sharp volumes, by modality."""
     kinds = dict.fromkeys(item["modality"] for item in items)
-    return {kind: SharpLooks([item["image"] for item in items if item["modality"] == kind]) for kind in kinds}
+    paths = {kind: [item["image"] for item in items if item["modality"] == kind] for kind in kinds}
+    return {kind: SharpLooks({path: Look.read(path) for path in own}) for kind, own in paths.items()}
 
 
 class AdaptationGuard:
@@ -248,12 +251,19 @@ def compare_adaptation(
 
     Writes ``adaptation.csv`` and ``adaptation.json``; returns the rows.
     """
-    looks, rows = looks_of(sharp), distance_between(sharp)
+    looks, rows = looks_of(sharp), []
+
+    def add(path: str, modality: str, method: str, distance: Mapping[str, float]) -> None:
+        rounded = {measure: round(value, 4) for measure, value in distance.items()}
+        rows.append({"scan": Path(path).name, "modality": modality, "method": method, **rounded})
+
+    for modality, own in looks.items():
+        for path, distance in own.between().items():
+            add(path, modality, "sharp, from others", distance)
     for item in items:
         scan = Scan(item, looks[item["modality"]])
         for name, network in {"cubic": None, **networks}.items():
-            found = {measure: round(value, 4) for measure, value in scan.distance(network).items()}
-            rows.append({"scan": scan.name, "modality": scan.modality, "method": name, **found})
+            add(item["image"], item["modality"], name, scan.distance(network))
     folder = prepare_output(folder)
     write_csv(rows, folder / "adaptation.csv")
     write_json(folder / "adaptation.json", {"rows": rows})

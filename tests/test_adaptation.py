@@ -9,10 +9,11 @@ from data import head, save, small_network
 from bundle.adaptation import (
     FREQUENCIES,
     AdaptationGuard,
+    Look,
     Scan,
     SharpLooks,
     compare_adaptation,
-    distance_between,
+    looks_of,
     spectrum,
 )
 from bundle.consistency import default_operator
@@ -46,10 +47,10 @@ def test_the_spectrum_of_white_noise_is_flat_and_does_not_depend_on_the_sampling
 
 def test_blurred_volumes_are_further_from_sharp_ones_in_their_spectrum(tmp_path):
     _, sharp = _items(tmp_path)
-    looks = SharpLooks([sharp["image"]])
+    looks = SharpLooks({"sharp": Look.read(sharp["image"])})
     scale = torch.quantile(_volume(1)[::4, ::4, ::4], 0.9)
     other, blurred = (v / scale for v in (_volume(1), blur(_volume(1), 4.0)))
-    near, far = (looks.distance(v, (1.0, 1.0, 1.0)) for v in (other, blurred))
+    near, far = (looks.distance(Look.at(v, (1.0, 1.0, 1.0))) for v in (other, blurred))
     assert 5 * near["spectrum"] < 0.2 < far["spectrum"]
     assert near["histogram"] < 0.02 < far["histogram"] + 0.02
 
@@ -92,19 +93,22 @@ def test_the_table_holds_the_scan_as_interpolated_and_every_network(tmp_path):
 
 def test_sharp_volumes_are_told_from_each_other_and_one_alone_from_none(tmp_path):
     scan, sharp = _items(tmp_path)
-    assert distance_between([sharp]) == []
+    assert looks_of([sharp])["T1w"].between() == {}
     blurred, same = ({**sharp, "image": str(tmp_path / f"{name}_T1w.nii.gz")} for name in ("blurred", "same"))
     save(tmp_path / "blurred_T1w.nii.gz", blur(_volume(), 4.0).numpy())
     save(tmp_path / "same_T1w.nii.gz", _volume().numpy())
-    rows = {row["scan"]: row["spectrum"] for row in distance_between([sharp, same, blurred])}
-    assert rows["sharp_T1w.nii.gz"] == rows["same_T1w.nii.gz"] < rows["blurred_T1w.nii.gz"]
+    found = looks_of([sharp, same, blurred])["T1w"].between()
+    own, other, far = (found[item["image"]]["spectrum"] for item in (sharp, same, blurred))
+    assert own == other < far
+    rows = compare_adaptation([scan], [sharp, same, blurred], {}, tmp_path / "out")
+    assert [row["method"] for row in rows] == 3 * ["sharp, from others"] + ["cubic"]
 
 
 def test_what_is_measured_of_a_network_agrees_with_its_scan(tmp_path, monkeypatch):
     scan, sharp = _items(tmp_path)
-    case = Scan(scan, SharpLooks([sharp["image"]]))
-    seen = []
-    monkeypatch.setattr(case.looks, "distance", lambda image, *args: seen.append(image))
+    case, seen = Scan(scan, looks_of([sharp])["T1w"]), []
+    monkeypatch.setattr(Look, "at", lambda image, spacing: seen.append(image))
+    monkeypatch.setattr(case.looks, "distance", lambda look, axis: {})
     network = small_network()
     with torch.no_grad():
         network.denoiser.exit.bias += 0.3
