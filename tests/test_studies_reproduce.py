@@ -17,7 +17,7 @@ def test_a_table_is_made_once_for_the_same_weights(tmp_path, monkeypatch, capsys
     assert made == [("a", tmp_path / "a"), ("b", tmp_path / "b")]
     record = json.loads((tmp_path / "a" / "table.json").read_text())
     assert record["weights"]["model.pt"] == sha256(ROOT / "models" / "model.pt")
-    record["weights"]["model.pt"] = "of another model"
+    record["weights"]["model_anatomy.pt"] = "of another extractor"
     (tmp_path / "a" / "table.json").write_text(json.dumps(record))
     reproduce.reproduce(tmp_path, "data")
     assert [name for name, _ in made] == ["a", "b", "a"]

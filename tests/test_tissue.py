@@ -2,7 +2,7 @@ import torch
 from monai.data import MetaTensor
 
 from bundle.networks.anatomy import TISSUES, AnatomyExtractor, AnatomyPrior
-from bundle.tissue import AnatomyInferer, ExtractTissued, vote, working_shape
+from bundle.tissue import AnatomyInferer, ExtractTissued, two_views, vote, working_shape
 
 
 def _item():
@@ -73,6 +73,25 @@ def test_tissue_in_tiles_is_that_of_the_whole():
     assert float((whole != tiled).float().mean()) < 0.02
 
 
+def test_two_views_are_averaged_where_both_see():
+    image = torch.rand(1, 1, 16, 16, 24)
+    cells = torch.rand(1, 1, 4, 4, 5)
+
+    def seen(image, cells, context, condition):
+        return AnatomyPrior(image, image.clone())
+
+    def place(image, cells, context, condition):
+        return AnatomyPrior(image, torch.arange(16.0)[:, None, None].expand(image.shape).clone())
+
+    def mirrored(image, around, context, condition):
+        return AnatomyPrior(image, torch.full_like(image, float(torch.equal(around, cells))))
+
+    assert torch.equal(two_views(seen, image, cells, None, None), image)
+    placed = two_views(place, image, cells, None, None)[0, 0]
+    assert bool((placed[:-1, :-1, :-1] == 7).all()) and bool((placed[-1] == 15).all())
+    assert bool((two_views(mirrored, image, cells, None, None)[..., :-1, :-1, :-1] == 0.5).all())
+
+
 def test_fine_and_long_voxels_are_labelled_on_a_grid_of_1_mm():
     assert working_shape((20, 24, 18), (0.8, 1.0, 1.2)) == (20, 24, 18)
     assert working_shape((20, 24, 18), (0.5, 0.5, 2.5)) == (10, 12, 45)
@@ -80,7 +99,7 @@ def test_fine_and_long_voxels_are_labelled_on_a_grid_of_1_mm():
     fine[..., 10:30, 12:36, 6:26] = 1
     infer, affine = AnatomyInferer(amp=False), torch.diag(torch.tensor([0.5, 0.5, 0.5, 1.0], dtype=torch.float64))
     found = infer(fine, network, torch.zeros(1, 6), spacing=(0.5, 0.5, 0.5))
-    assert network.seen == [(24, 24, 24)] and found.shape == fine.shape and found.dtype == torch.uint8
+    assert network.seen == [(24, 24, 24)] * 2 and found.shape == fine.shape and found.dtype == torch.uint8
     assert float(((found > 0) == (fine > 0.5)).float().mean()) > 0.995
     known = infer(MetaTensor(fine, affine=affine), network, torch.zeros(1, 6))
     assert torch.equal(known.as_tensor(), found) and torch.equal(known.affine, affine)
@@ -94,7 +113,7 @@ def test_the_extractor_sees_one_frame_whatever_air_there_is_and_hears_of_one_con
     wide = torch.nn.functional.pad(head, [16, 3, 0, 8, 20, 1])
     for image in (head, wide):
         AnatomyInferer(amp=False)(image, network, torch.tensor([[0.0, 1, 0, 1, 1, 1]]))
-    assert network.seen == [(64, 56, 48), (88, 64, 72)]
+    assert network.seen == [(64, 56, 48)] * 2 + [(88, 64, 72)] * 2
     assert torch.equal(network.views[0], head) and torch.equal(network.views[1], head)
     assert all(told.tolist() == [[1, 1, 0, 1, 1, 1]] for told in network.told)
     AnatomyInferer(amp=False)(head, network, torch.zeros(1, 6), context=wide)

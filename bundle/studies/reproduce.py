@@ -1,5 +1,6 @@
 """The main tables of docs/results.md, made again from the weights in ``models/``."""
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -50,7 +51,7 @@ def reproduce(folder: Path, dataset_dir: str, only: Sequence[str] | None = None)
     folder, weights = prepare_output(folder), weights_used()
     for name in only or made:
         record = folder / name / "table.json"
-        if record.exists() and f'"{weights["model.pt"]}"' in record.read_text():
+        if record.exists() and json.loads(record.read_text())["weights"] == weights:
             print(f"{record.parent}: done before")
             continue
         print(f"\n{name}", flush=True)
