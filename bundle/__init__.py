@@ -2,7 +2,7 @@
 
 import os
 
-__version__ = "0.11.1"
+__version__ = "0.12.0"
 
 # Huge pages for large CPU tensors: a whole head then takes about half the time, most of which went into page faults.
 # PyTorch reads this at its first allocation, so it works for `python -m monai.bundle run` as well.
