@@ -110,7 +110,10 @@ class AnatomyInferer(Inferer):
 
 
 def two_views(network: torch.nn.Module, image: Tensor, cells: Tensor, context: Tensor, condition: Tensor) -> Tensor:
-    """Probabilities of a tile and, but for its last planes, of its mirror image moved by one voxel, averaged."""
+    """Probabilities (B, K, D, H, W) of a tile and, but for its last planes, of its mirror image moved by one voxel.
+
+    Arguments are those of :meth:`bundle.networks.anatomy.AnatomyExtractor.forward`.
+    """
     inner = (..., slice(-1), slice(-1), slice(-1))
     moved = F.pad(image, (1, 0) * 3, mode="replicate")[inner]
     tissue = network(image, cells, context, condition).tissue
