@@ -1,6 +1,7 @@
 """Tiles of a volume, and how much of each is believed."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 import torch
@@ -9,18 +10,34 @@ from torch import Tensor
 TILE_STEP = 8  # tiles begin on multiples of this, so that every scale of the U-Net sees the same phase
 
 
-def tile_slices(shape: tuple[int, ...], side: int, overlap: int, grid: int = TILE_STEP) -> Iterator[tuple[slice, ...]]:
+def tile_slices(
+    shape: tuple[int, ...], side: int | Sequence[int], overlap: int, grid: int = TILE_STEP
+) -> Iterator[tuple[slice, ...]]:
     """Tiles of at most ``side`` voxels that cover ``shape``, begin on multiples of ``grid``, share ``overlap`` or more.
 
-    Where ``grid`` is more than ``side`` less ``overlap`` they share less.
+    Where ``grid`` is more than ``side`` less ``overlap`` they share less. ``side`` may be one for each axis.
     """
-    starts = []
-    for n in shape:
+    starts, sides = [], [side] * len(shape) if isinstance(side, int) else side
+    for n, side in zip(shape, sides, strict=True):
         last = max(0, -(-(n - side) // grid) * grid)
         stride = max(grid, (side - overlap) // grid * grid)
         starts.append([*range(0, last, stride), last])
     for corner in product(*starts):
-        yield tuple(slice(c, min(c + side, n)) for c, n in zip(corner, shape, strict=True))
+        yield tuple(slice(c, min(c + s, n)) for c, n, s in zip(corner, shape, sides, strict=True))
+
+
+def even_sides(shape: Sequence[int], voxels: int, overlap: int) -> list[int]:
+    """Sides of few and equal tiles of at most ``voxels`` voxels, or as near to that as ``overlap`` lets them be.
+
+    The longest side is halved, divided by three and so on, and the overlap added, as long as tiles are too large.
+    """
+    counts, sides = [1] * len(shape), list(shape)
+    while math.prod(sides) > voxels and max(sides) > overlap + TILE_STEP:
+        axis = sides.index(max(sides))
+        counts[axis] += 1
+        share = (shape[axis] + (counts[axis] - 1) * overlap) / counts[axis]
+        sides[axis] = math.ceil(share / TILE_STEP) * TILE_STEP
+    return sides
 
 
 def ramp(shape: tuple[int, ...], overlap: int) -> Tensor:

@@ -20,9 +20,9 @@ from .networks.anatomy import TISSUES, AnatomyExtractor
 from .networks.context import cut_surround, surround
 from .networks.weights import load
 from .simulation.acquisition import acquisition_matrix
-from .tiles import tile_slices
+from .tiles import even_sides, tile_slices
 
-TILE, LEAST_TILE = 128, 64  # side of a tile in voxels: at first, and at the least where memory runs out
+TILE, LEAST_TILE = 216, 64  # cube root of a tile's voxels: at first, and at the least where memory runs out
 VOXEL, KNOWN = 1.0, (0.7, 1.3)  # mm: what the extractor works on, where voxels are not of a size that it was trained on
 
 
@@ -37,7 +37,7 @@ class AnatomyInferer(Inferer):
     spinning: Coifman and Donoho, Wavelets and Statistics, 1995).
 
     Args:
-        tile: side of a tile in voxels.
+        tile: cube root of the largest number of voxels in a tile; tiles are as few and as equal as that allows.
         overlap: voxels that neighbouring tiles share; each decides up to the middle of it.
         amp: bf16 where it is fast.
     """
@@ -101,7 +101,8 @@ class AnatomyInferer(Inferer):
         cells = surround(volume) if cells is None else torch.as_tensor(cells).to(volume)
         with autocast(image.device, self.amp):
             vector = network.context(torch.as_tensor(context).to(image))
-            for tile in tile_slices(tuple(volume.shape[2:]), self.tile, self.overlap):
+            sides = even_sides(volume.shape[2:], self.tile**3, self.overlap)
+            for tile in tile_slices(tuple(volume.shape[2:]), sides, self.overlap):
                 part = volume[(..., *tile)], cut_surround(cells, tile)
                 inner = [s.start + (self.overlap // 2 if s.start else 0) for s in tile]
                 own = tuple(slice(i, min(s.stop, n)) for i, s, n in zip(inner, tile, shape, strict=True))
@@ -118,7 +119,7 @@ def two_views(network: torch.nn.Module, image: Tensor, cells: Tensor, context: T
     moved = F.pad(image, (1, 0) * 3, mode="replicate")[inner]
     tissue = network(image, cells, context, condition).tissue
     other = network(moved.flip(2), cells.flip(2), context, condition).tissue.flip(2)
-    tissue[inner] = (tissue[inner] + other[..., 1:, 1:, 1:]) / 2
+    tissue[inner].add_(other[..., 1:, 1:, 1:]).div_(2)
     return tissue
 
 

@@ -9,7 +9,7 @@ from bundle.cropping import framed
 from bundle.errors import InputError
 from bundle.inferer import SuperResolutionInferer
 from bundle.networks.super_resolver import encode_condition
-from bundle.tiles import tile_slices
+from bundle.tiles import even_sides, tile_slices
 
 IMAGE = torch.rand(1, 1, 36, 40, 44, generator=torch.Generator().manual_seed(0))
 
@@ -31,6 +31,25 @@ def test_tiles_cover_everything_begin_on_multiples_of_eight_and_overlap(blocks, 
     assert int(seen.min()) >= 1
     starts = sorted({t[0].start for t in tile_slices(shape, side, overlap)})
     assert all(b - a <= max(8, side - overlap) for a, b in zip(starts[:-1], starts[1:], strict=True))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.tuples(*[st.integers(2, 40)] * 3), st.integers(8, 27))
+def test_even_tiles_are_small_enough_and_cover_everything(blocks, side):
+    shape, voxels = tuple(8 * n for n in blocks), (8 * side) ** 3
+    sides = even_sides(shape, voxels, 32)
+    seen = torch.zeros(shape, dtype=torch.bool)
+    for tile in tile_slices(shape, sides, 32):
+        assert seen[tile].numel() <= voxels
+        seen[tile] = True
+    assert bool(seen.all())
+
+
+def test_few_even_tiles():
+    assert even_sides((200, 240, 192), 216**3, 32) == [200, 240, 192]
+    assert even_sides((256, 256, 256), 216**3, 32) == [144, 256, 256]
+    assert len([*tile_slices((256, 256, 256), (144, 256, 256), 32)]) == 2
+    assert even_sides((64, 64, 64), 8, 32) == [40, 40, 40]  # no smaller than the overlap allows
 
 
 def test_tiles_that_do_not_fit_the_network_are_refused():
