@@ -18,9 +18,9 @@ def tile_slices(
     Where ``grid`` is more than ``side`` less ``overlap`` they share less. ``side`` may be one for each axis.
     """
     starts, sides = [], [side] * len(shape) if isinstance(side, int) else side
-    for n, side in zip(shape, sides, strict=True):
-        last = max(0, -(-(n - side) // grid) * grid)
-        stride = max(grid, (side - overlap) // grid * grid)
+    for n, s in zip(shape, sides, strict=True):
+        last = max(0, -(-(n - s) // grid) * grid)
+        stride = max(grid, (s - overlap) // grid * grid)
         starts.append([*range(0, last, stride), last])
     for corner in product(*starts):
         yield tuple(slice(c, min(c + s, n)) for c, n, s in zip(corner, shape, sides, strict=True))

@@ -37,7 +37,8 @@ class AnatomyInferer(Inferer):
     spinning: Coifman and Donoho, Wavelets and Statistics, 1995).
 
     Args:
-        tile: cube root of the largest number of voxels in a tile; tiles are as few and as equal as that allows.
+        tile: cube root of the largest number of voxels in a tile; tiles are as few and as equal as that allows. Where
+            memory runs out they become smaller.
         overlap: voxels that neighbouring tiles share; each decides up to the middle of it.
         amp: bf16 where it is fast.
     """
@@ -80,20 +81,41 @@ class AnatomyInferer(Inferer):
             image = apply_axes(image, lines)
         told = torch.as_tensor(condition).to(image).clone()
         told[:, 0] = 1.0
-        parts = self._parts(image, network, told, framed(image) if context is None else context, cells)
-        if grid == tuple(shape):
+        view = framed(image) if context is None else context
+        label = partial(self._label, image, network, told, view, cells, shape)
+        pred, _ = with_smaller_tiles(label, self.tile, grid, LEAST_TILE)
+        return MetaTensor(pred, meta=inputs.meta) if isinstance(inputs, MetaTensor) else pred
+
+    def _label(
+        self,
+        image: Tensor,
+        network: torch.nn.Module,
+        condition: Tensor,
+        context: Tensor,
+        cells: Tensor | None,
+        shape: Sequence[int],
+        tile: int,
+    ) -> Tensor:
+        """Labels (B, 1, *shape) of an image on the grid that the extractor works on."""
+        parts = self._parts(image, network, condition, context, cells, tile)
+        if image.shape[2:] == tuple(shape):
             pred = torch.zeros(image.shape, dtype=torch.uint8, device=image.device)
             for own, tissue in parts:
                 pred[(..., *own)] = tissue.argmax(1, keepdim=True).byte()
-        else:
-            shares = image.new_zeros((len(image), len(TISSUES), *image.shape[2:]))
-            for own, tissue in parts:
-                shares[(..., *own)] = tissue
-            pred = largest(enumerate(shares.unbind(1)), shape)[:, None]
-        return MetaTensor(pred, meta=inputs.meta) if isinstance(inputs, MetaTensor) else pred
+            return pred
+        shares = image.new_zeros((len(image), len(TISSUES), *image.shape[2:]))
+        for own, tissue in parts:
+            shares[(..., *own)] = tissue
+        return largest(enumerate(shares.unbind(1)), shape)[:, None]
 
     def _parts(
-        self, image: Tensor, network: torch.nn.Module, condition: Tensor, context: Tensor, cells: Tensor | None
+        self,
+        image: Tensor,
+        network: torch.nn.Module,
+        condition: Tensor,
+        context: Tensor,
+        cells: Tensor | None,
+        side: int,
     ) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
         """Where each tile decides, and its probabilities there."""
         shape, m = image.shape[2:], network.multiple
@@ -101,7 +123,7 @@ class AnatomyInferer(Inferer):
         cells = surround(volume) if cells is None else torch.as_tensor(cells).to(volume)
         with autocast(image.device, self.amp):
             vector = network.context(torch.as_tensor(context).to(image))
-            sides = even_sides(volume.shape[2:], self.tile**3, self.overlap)
+            sides = even_sides(volume.shape[2:], side**3, self.overlap)
             for tile in tile_slices(tuple(volume.shape[2:]), sides, self.overlap):
                 part = volume[(..., *tile)], cut_surround(cells, tile)
                 inner = [s.start + (self.overlap // 2 if s.start else 0) for s in tile]
@@ -155,14 +177,9 @@ class ExtractTissued(MapTransform):
                 self.network = load(AnatomyExtractor(), self.weights, self.check)
                 self.network.to(image.device, memory_format=torch.channels_last_3d)
             condition = torch.as_tensor(item["condition"])[None]
-            spacing = item[key].pixdim.tolist()
-            label = partial(self._label, image, condition, spacing)
-            tissue, _ = with_smaller_tiles(label, TILE, working_shape(image.shape[2:], spacing), LEAST_TILE)
+            tissue = AnatomyInferer()(image, self.network, condition, spacing=item[key].pixdim.tolist())
             item["tissue"] = MetaTensor(tissue[0], affine=item[key].affine)
         return item
-
-    def _label(self, image: Tensor, condition: Tensor, spacing: Sequence[float], tile: int) -> Tensor:
-        return AnatomyInferer(tile)(image, self.network, condition, spacing=spacing)
 
 
 def vote(labels: Tensor, shape: Sequence[int]) -> Tensor:

@@ -107,6 +107,18 @@ def test_fine_and_long_voxels_are_labelled_on_a_grid_of_1_mm():
     assert network.seen[-1] == (48, 48, 40)
 
 
+def test_where_memory_runs_out_tiles_become_smaller():
+    class Small(_Threshold):
+        def __call__(self, image, cells, vector, condition):
+            if image.numel() > 72**3:
+                raise MemoryError
+            return super().__call__(image, cells, vector, condition)
+
+    image = torch.rand(1, 1, 96, 96, 96)
+    found = AnatomyInferer(amp=False)(image, Small(), torch.zeros(1, 6))
+    assert torch.equal(found, AnatomyInferer(amp=False)(image, _Threshold(), torch.zeros(1, 6)))
+
+
 def test_the_extractor_sees_one_frame_whatever_air_there_is_and_hears_of_one_contrast():
     network, head = _Threshold(), torch.zeros(1, 1, 64, 56, 48)
     head[..., 8:56, 8:48, 8:40] = 0.2 + torch.rand(1, 1, 48, 40, 32)
